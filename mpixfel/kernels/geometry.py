@@ -1,0 +1,99 @@
+"""From pixels to scattering vectors and back, for panels of any position and tilt.
+
+Laboratory frame, +z along the beam; lengths in metres, reciprocal lengths in 1/angstrom (no 2 pi). A point (fs, ss) of
+panel p lies at origin[p] + fs * fs_axis[p] + ss * ss_axis[p]; its scattering vector is (unit(point) - z) / wavelength.
+"""
+import numpy as np
+from numba import njit
+
+
+def scattering_vectors(geometry, panel, fs, ss, wavelength_angstrom):
+    """(n, 3) float64 scattering vectors, 1/angstrom, of n points on the detector.
+
+    Parameters
+    ----------
+    geometry : PanelGeometry
+    panel : (n,) int
+    fs, ss : (n,) float, pixels from the corner of the panel's first pixel
+    wavelength_angstrom : float
+    """
+    panel = np.ascontiguousarray(panel, dtype=np.int64)
+    q = np.empty((panel.size, 3))
+    fill_scattering_vectors(geometry, panel, np.ascontiguousarray(fs, dtype=np.float64),
+                            np.ascontiguousarray(ss, dtype=np.float64), 1.0 / wavelength_angstrom, q)
+    return q
+
+
+def project(geometry, q, wavelength_angstrom):
+    """Where the rays of scattering vectors meet the detector.
+
+    The ray of q runs along k = z / wavelength + q, also where q is a little off the Ewald sphere.
+
+    Returns
+    -------
+    panel : (n,) int64, -1 where the ray meets none
+    fs, ss : (n,) float64, pixels; NaN where the ray meets no panel
+    """
+    q = np.ascontiguousarray(q, dtype=np.float64).reshape(-1, 3)
+    panel = np.empty(len(q), np.int64)
+    fs, ss = np.empty(len(q)), np.empty(len(q))
+    fill_projections(geometry.shape, panel_inverses(geometry), q, 1.0 / wavelength_angstrom, panel, fs, ss)
+    return panel, fs, ss
+
+
+def panel_inverses(geometry):
+    """(P, 3, 3) inverses of the matrices with columns fs_axis, ss_axis, origin.
+
+    For a ray k, w = inverse @ k gives fs = w[0] / w[2], ss = w[1] / w[2], and w[2] > 0 if the panel lies ahead.
+    """
+    columns = np.stack([geometry.fs_axis, geometry.ss_axis, geometry.origin], axis=2)
+    return np.ascontiguousarray(np.linalg.inv(columns))
+
+
+@njit(cache=True)
+def fill_scattering_vectors(geometry, panel, fs, ss, k0, q):
+    """Fill q (n, 3); k0 = 1 / wavelength."""
+    for i in range(panel.size):
+        p = panel[i]
+        x = geometry.origin[p, 0] + fs[i] * geometry.fs_axis[p, 0] + ss[i] * geometry.ss_axis[p, 0]
+        y = geometry.origin[p, 1] + fs[i] * geometry.fs_axis[p, 1] + ss[i] * geometry.ss_axis[p, 1]
+        z = geometry.origin[p, 2] + fs[i] * geometry.fs_axis[p, 2] + ss[i] * geometry.ss_axis[p, 2]
+        scale = k0 / np.sqrt(x * x + y * y + z * z)
+        q[i, 0] = x * scale
+        q[i, 1] = y * scale
+        # z / r - 1 loses digits at small angles: -(x^2 + y^2) / (r (r + z)) is the same number.
+        q[i, 2] = -(x * x + y * y) * scale / (k0 / scale + z) if z > 0 else z * scale - k0
+
+
+@njit(cache=True, inline="always")
+def ray_on_panel(inverse, p, kx, ky, kz):
+    """(fs, ss, ahead) of the ray k on the infinite plane of panel p."""
+    w0 = inverse[p, 0, 0] * kx + inverse[p, 0, 1] * ky + inverse[p, 0, 2] * kz
+    w1 = inverse[p, 1, 0] * kx + inverse[p, 1, 1] * ky + inverse[p, 1, 2] * kz
+    w2 = inverse[p, 2, 0] * kx + inverse[p, 2, 1] * ky + inverse[p, 2, 2] * kz
+    if w2 <= 0.0:
+        return 0.0, 0.0, False
+    return w0 / w2, w1 / w2, True
+
+
+@njit(cache=True)
+def find_panel(shape, inverse, kx, ky, kz, first):
+    """(panel, fs, ss) of the ray k, trying panel `first` before the others; panel -1 where it meets none."""
+    n = shape.shape[0]
+    for step in range(n):
+        p = first + step
+        if p >= n:
+            p -= n
+        fs, ss, ahead = ray_on_panel(inverse, p, kx, ky, kz)
+        if ahead and 0.0 <= fs < shape[p, 1] and 0.0 <= ss < shape[p, 0]:
+            return p, fs, ss
+    return -1, np.nan, np.nan
+
+
+@njit(cache=True)
+def fill_projections(shape, inverse, q, k0, panel, fs, ss):
+    """Fill panel, fs, ss (n,) of scattering vectors q (n, 3)."""
+    last = 0
+    for i in range(q.shape[0]):
+        panel[i], fs[i], ss[i] = find_panel(shape, inverse, q[i, 0], q[i, 1], q[i, 2] + k0, last)
+        last = max(panel[i], 0)
