@@ -1,0 +1,213 @@
+"""The command `mpixfel`: parse, call, print."""
+import argparse
+import importlib
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from mpixfel import __version__
+from mpixfel.config.values import nearest, suggestion
+from mpixfel.errors import MpixfelError
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "MV2_COMM_WORLD_RANK")
+
+
+class UsageError(MpixfelError):
+    """The command line makes no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors name the nearest flag and do not end the program."""
+
+    def __init__(self, **options):
+        width = {"formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=80)}
+        super().__init__(allow_abbrev=False, **{**width, **options})
+
+    def error(self, message):
+        raise UsageError(message, "", f"{self.prog} --help lists the flags")
+
+    def parse(self, argv):
+        """The parsed arguments; raises `UsageError`."""
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            word = unknown[0].partition("=")[0]
+            close = nearest(word, known) if word.startswith("-") else ""
+            raise UsageError(f"unknown argument {unknown[0]}", "",
+                             f"did you mean {close}?" if close else f"{self.prog} --help lists the flags")
+        return arguments
+
+
+def run_parser():
+    """The parser of the main form."""
+    parser = Parser(prog="mpixfel", usage="mpixfel -c run.cfg [flags]   or   mpixfel SUBCOMMAND ...",
+                    description="Process an XFEL serial crystallography run, from images to intensities.",
+                    epilog="subcommands: " + ", ".join(subcommands()) + "\n(mpixfel SUBCOMMAND --help)\n\n"
+                    "exit codes: 0 done, 1 a defect or failed run, 2 something that you can repair")
+    what = parser.add_argument_group("what to process (flags go before the configuration file)")
+    what.add_argument("-c", "--config", metavar="FILE", help="configuration (run.cfg)")
+    what.add_argument("--source", metavar="FILE", nargs="+", help="image files, globs, .lst lists")
+    what.add_argument("--geometry", metavar="FILE", help="detector geometry (.geom)")
+    what.add_argument("--cell", metavar="FILE", nargs="+", help="unit cells (.cell, .pdb)")
+    what.add_argument("--output", metavar="DIR", help="directory of the results")
+    what.add_argument("--events", metavar="A:B:STEP", help="events to process")
+    what.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[],
+                      help="any option of any section; may be given several times")
+    how = parser.add_argument_group("how")
+    how.add_argument("--event", metavar="I", type=int, help="process event I alone and tell every step")
+    how.add_argument("--dry-run", action="store_true", help="show configuration, events and detector, process nothing")
+    how.add_argument("--resume", action="store_true", help="go on with an output that is not complete")
+    how.add_argument("--overwrite", action="store_true", help="delete an existing output first")
+    loudness = how.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="print a line for each event")
+    how.add_argument("--version", action="version", version=f"mpixfel {__version__}")
+    return parser
+
+
+def subcommands():
+    """Names of the subcommands: the files of this folder."""
+    names = {p.stem.split("_")[0] for p in Path(__file__).parent.glob("*.py")}
+    return sorted(names - {"main", "", "dry"})
+
+
+def main(argv=None):
+    """Run the command line; returns the exit code: 0 done, 1 a defect, 2 something that the user can repair."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    comm = None
+    try:
+        if argv and not argv[0].startswith("-"):
+            return _subcommand(argv)
+        if not argv or {"-h", "--help", "--version"} & set(argv):
+            run_parser().parse(argv or ["--help"])
+        comm = _world()
+        return run_command(argv, comm)
+    except SystemExit as e:
+        return int(e.code or 0)
+    except MpixfelError as e:
+        if _rank(comm) == 0:
+            print_error(e)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:
+        return _defect(comm)
+
+
+def run_command(argv, comm):
+    """The main form, on every rank."""
+    arguments, settings = shared(comm, lambda: _read(argv))
+    if arguments.dry_run:
+        from mpixfel.cli.dry_run import dry_run
+        return shared(comm, lambda: dry_run(settings))
+    from mpixfel import pipeline
+    if arguments.event is not None:
+        return shared(comm, lambda: pipeline.explain_event(settings, arguments.event))
+    return pipeline.run(settings, comm)
+
+
+def shared(comm, work):
+    """Do `work` on rank 0; its answer, or its error, is given to all ranks."""
+    answer = error = None
+    if comm.rank == 0:
+        try:
+            answer = work()
+        except Exception as e:
+            e.add_note("".join(traceback.format_exception(e))) if hasattr(e, "add_note") else None
+            error = e
+    if comm.size > 1:
+        answer, error = comm.bcast((answer, error), root=0)
+    if error is not None:
+        raise error
+    return answer
+
+
+def _read(argv):
+    """(arguments, Settings) of a command line."""
+    arguments = run_parser().parse(argv)
+    from mpixfel.config.resolve import resolve
+    from mpixfel.config.run_cfg import read_run_cfg
+    sections, texts, folder = (), {}, "."
+    if arguments.config:
+        sections, text = read_run_cfg(arguments.config)
+        texts, folder = {os.path.basename(arguments.config): text}, os.path.dirname(arguments.config) or "."
+    if arguments.resume and arguments.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "", "give one of them")
+    settings = resolve(sections, given_flags(arguments), folder, texts, argv=tuple(argv), resume=arguments.resume,
+                       overwrite=arguments.overwrite, verbosity=arguments.verbose - arguments.quiet)
+    return arguments, settings
+
+
+def given_flags(arguments):
+    """(section, key, text, flag) of every flag that sets an option."""
+    rows = []
+    for text in arguments.set:
+        match = re.match(r"([^.=]+)\.([^=]+)=(.*)$", text, re.DOTALL)
+        if not match:
+            raise UsageError(f"--set {text} is not SECTION.KEY=VALUE", "", "write --set indexing.max_lattices=3")
+        rows.append((match[1].strip(), match[2].strip(), match[3], f"--set {text}"))
+    for key in ("source", "geometry", "cell", "output", "events"):
+        value = getattr(arguments, key)
+        if value is not None:
+            text = value if isinstance(value, str) else " ".join(f'"{v}"' for v in value)
+            rows.append(("mpixfel", key, text, f"--{key}"))
+    return rows
+
+
+def _subcommand(argv):
+    name, rest = argv[0], argv[1:]
+    known = subcommands()
+    if name not in known:
+        if os.path.exists(name):
+            raise UsageError(f"{name} is a file", "", f"write mpixfel -c {name}")
+        raise UsageError(f"unknown subcommand {name}", "", suggestion(name, known, "subcommands"))
+    if name == "bench":
+        name, rest = _bench(rest)
+    module = importlib.import_module(f"mpixfel.cli.{name}")
+    parser = Parser(prog="mpixfel " + name.replace("_", " "), description=(module.__doc__ or "").strip())
+    module.add_arguments(parser)
+    return module.run(parser.parse(rest)) or 0
+
+
+def _bench(rest):
+    folder = Path(__file__).parent
+    known = sorted(p.stem[len("bench_"):] for p in folder.glob("bench_*.py"))
+    if not rest or rest[0] not in known:
+        if {"-h", "--help"} & set(rest):
+            print("usage: mpixfel bench " + "|".join(known))
+            raise SystemExit(0)
+        raise UsageError(f"unknown benchmark {rest[0]}" if rest else "no benchmark named", "",
+                         suggestion(rest[0] if rest else "", known, "benchmarks"))
+    return f"bench_{rest[0]}", rest[1:]
+
+
+def _world():
+    from mpi4py import MPI
+    return MPI.COMM_WORLD
+
+
+def _rank(comm):
+    if comm is not None:
+        return comm.rank
+    return next((int(os.environ[v]) for v in RANK_VARIABLES if os.environ.get(v, "").isdigit()), 0)
+
+
+def print_error(error):
+    """Each error on one line of stderr."""
+    for e in getattr(error, "errors", (error,)):
+        print("mpixfel: error: " + " ".join(str(e).split()), file=sys.stderr)
+
+
+def _defect(comm):
+    """Tell of a defect with rank and host, and end the other ranks too."""
+    place = f"rank {_rank(comm)} on {os.uname().nodename}"
+    print(f"mpixfel: defect on {place}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+    if comm is not None and comm.size > 1:
+        comm.Abort(1)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
