@@ -1,0 +1,88 @@
+"""Local background from few pixels: clipped moments of boxes, pooled over their neighbours.
+
+The boxes of a panel form a grid (ny, nx); the grids of all panels lie end to end. `first[p]` is a panel's first box.
+"""
+import numpy as np
+from numba import njit
+
+# NaN marks bad pixels, so the compiler must not assume that there are none.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def gather(image, sample, out):
+    """`image` (flat float32) at `sample` (n,) into `out` (n,); a negative index gives NaN."""
+    for i in range(sample.size):
+        out[i] = image[sample[i]] if sample[i] >= 0 else np.float32(np.nan)
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _moments(values, centre, low, high):
+    """Count, sum and sum of squares of (value - centre) of the values between two bounds; NaN stays outside."""
+    n, s1, s2 = ZERO, ZERO, ZERO
+    for i in range(values.size):
+        inside = (values[i] >= low) & (values[i] <= high)
+        v = values[i] - centre if inside else ZERO
+        n += ONE if inside else ZERO
+        s1 += v
+        s2 += v * v
+    return n, s1, s2
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def clipped_moments(values, centre, n_sigma, quantum, n_rounds, out):
+    """Mean and variance of each box's sample, clipped at `n_sigma` standard deviations plus `quantum`.
+
+    The quantum keeps the single photons of a nearly empty background: without it the first photon is an outlier.
+
+    Parameters
+    ----------
+    values : (B, m) float32
+        Sampled pixels of each box; NaN where bad.
+    centre : float32
+        Subtracted before squaring, so that a pedestal costs no precision.
+    out : (B, 3) float32
+        Pixels kept, their mean, and their variance (over n - 1). Fewer than two pixels: all zero.
+    """
+    for b in range(values.shape[0]):
+        low, high = np.float32(-3e38), np.float32(3e38)
+        n, mean, variance = ZERO, ZERO, ZERO
+        for k in range(n_rounds):
+            before = n
+            n, s1, s2 = _moments(values[b], centre, low, high)
+            if n < 2:
+                n, mean, variance = ZERO, ZERO, ZERO
+                break
+            if n == before:
+                break
+            mean = s1 / n
+            variance = max((s2 - s1 * mean) / (n - ONE), ZERO)
+            reach = n_sigma * np.sqrt(variance) + quantum
+            low, high = centre + mean - reach, centre + mean + reach
+        out[b, 0], out[b, 1], out[b, 2] = n, mean + centre, variance
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def pool(boxes, first, grid, out):
+    """Pool each box with its neighbours on the same panel: (B, 3) count, mean, variance within boxes.
+
+    `grid` (P, 2) holds ny, nx. A box whose neighbourhood knows nothing gets count 0.
+    """
+    for p in range(first.size):
+        ny, nx = grid[p, 0], grid[p, 1]
+        for y in range(ny):
+            for x in range(nx):
+                n, s1, s2, free = ZERO, ZERO, ZERO, ZERO
+                for j in range(max(y - 1, 0), min(y + 2, ny)):
+                    for i in range(max(x - 1, 0), min(x + 2, nx)):
+                        b = first[p] + j * nx + i
+                        if boxes[b, 0] > 0:
+                            n += boxes[b, 0]
+                            s1 += boxes[b, 0] * boxes[b, 1]
+                            free += boxes[b, 0] - ONE
+                            s2 += boxes[b, 2] * (boxes[b, 0] - ONE)
+                b = first[p] + y * nx + x
+                out[b, 0] = n
+                out[b, 1] = s1 / n if n > 0 else ZERO
+                out[b, 2] = s2 / free if n > 0 else ZERO
