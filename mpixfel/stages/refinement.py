@@ -1,0 +1,265 @@
+"""Refinement of the lattices of one shot against its peaks."""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mpixfel.kernels import refine
+from mpixfel.kernels.geometry import scattering_vectors
+from mpixfel.kernels.spots import Spread, ellipses
+from mpixfel.model.crystal import UnitCell, cell_parameters
+from mpixfel.model.event import Reason, Skip
+from mpixfel.stages.check import check_options
+from mpixfel.stages.interface import option
+from mpixfel.stages.spread import known_spread
+from mpixfel.stages.strain import orientation, strains
+
+ROUNDS = (2.0, 1.4, 1.0, 1.0)   # how much wider than at the end peaks are taken in, round by round
+MIN_RELATIVE = 0.02             # a centroid is never trusted beyond this share of the spot's width
+
+
+class Form(NamedTuple):
+    """One cell of the run as refinement wants it."""
+
+    cell: UnitCell
+    strains: np.ndarray      # (n, 3, 3) in the crystal's frame
+    to_cell: np.ndarray      # (6, n)
+    sigma: np.ndarray        # (n,) expected spread of each strain
+    centring: int
+
+
+class Prepared(NamedTuple):
+    """What `Refinement` needs beside the event."""
+
+    forms: tuple
+    spread: Spread
+    shift_m: np.ndarray         # (2,) shift already in the shot's geometry
+    shift_sigma_m: np.ndarray   # (2,)
+    distance_sigma: float       # 0: fixed
+    distance_scale: float
+    pixel_m: float
+
+
+class Fit(NamedTuple):
+    """One refined lattice."""
+
+    form: Form
+    axes: np.ndarray
+    state: np.ndarray
+    covariance: np.ndarray
+    hkl: np.ndarray
+    own: np.ndarray
+    rms: float
+    widen: float
+    converged: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """Fit orientation, cell, shift of the pattern and, while the run learns, the distance to the peaks of a shot."""
+
+    min_indexed: int = option(4, "fewest peaks that a lattice must explain", low=3)
+    tolerance: float = option(3.0, "peaks are taken in up to this many expected errors from their reflection", low=1)
+    position_floor_pixels: float = option(0.12, "error of a peak's place that no signal reduces", "pixels", low=0.001)
+    cell_sigma: float = option(0.003, "how far a shot's cell may be from the given one before the run has learnt its "
+                               "spread, relative", low=1e-6, high=0.2)
+    beam_shift_sigma_pixels: float = option(2.0, "how far the beam may be from the given centre before the run has "
+                                            "learnt it", "pixels", low=0)
+    distance_sigma: float = option(0.003, "how far the distance may be from the given one, relative; 0 never refines it",
+                                   low=0, high=0.1)
+    max_rmsd_pixels: float = option(4.0, "lattices whose peaks lie farther from their reflections are rejected",
+                                    "pixels", low=0.1)
+
+    def __post_init__(self):
+        check_options(self)
+
+    def prepare(self, context):
+        """Cells, restraints and the model of the crystal, as far as the run knows them."""
+        learnt = context.learnt
+        pixel = context.detector.pixel_size_m()
+        taught = learnt.n_lattices > 0
+        sigma = np.array(learnt.beam_shift_sigma_m, float)
+        sigma = np.where(np.isfinite(sigma), np.maximum(sigma, 0.02 * pixel), self.beam_shift_sigma_pixels * pixel)
+        spreads = learnt.cell_sigma or (None,) * len(context.best_cells)
+        forms = tuple(self._form(cell, spread) for cell, spread in zip(context.best_cells, spreads))
+        return Prepared(forms, known_spread(context), np.array(learnt.beam_shift_m, float), sigma,
+                        0.0 if taught else self.distance_sigma, learnt.distance_scale, pixel)
+
+    def _form(self, cell, spread=None):
+        basis, to_cell = strains(cell)
+        sigma = np.full(len(basis), self.cell_sigma)
+        if spread is not None:
+            weight = to_cell / np.sum(to_cell ** 2, axis=0)
+            sigma = np.maximum(np.abs(weight).T @ np.asarray(spread, float), 1e-5)
+        return Form(cell, basis, to_cell, sigma, ord(cell.centring))
+
+    def __call__(self, lattices, peaks, shot, prepared):
+        """-> (LATTICE table, PEAK table with `lattice` and `hkl`) | Skip"""
+        job = _Shot(self, peaks, shot, prepared)
+        fits, reasons = [], []
+        for row in lattices:
+            fit = self._alone(job, row, prepared)
+            (fits if isinstance(fit, Fit) else reasons).append(fit)
+        fits, merged = _without_duplicates(fits)
+        reasons += [Reason.duplicate_lattice] * merged
+        if len(fits) > 1:
+            fits = self._together(job, fits, prepared)
+        good = [fit for fit in fits if self._reason(fit, prepared, job) is Reason.none]
+        reasons += [r for r in (self._reason(fit, prepared, job) for fit in fits) if r is not Reason.none]
+        if not good:
+            return Skip("refinement", reasons[0] if reasons else Reason.too_few_indexed,
+                        f"{len(lattices)} candidates refused")
+        return _tables(good, lattices, peaks, shot, prepared, job)
+
+    def _alone(self, job, row, prepared):
+        """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
+        form = prepared.forms[row["form"]] if 0 <= row["form"] < len(prepared.forms) else self._form(
+            UnitCell(*cell_parameters(row["reciprocal_axes"]), centring=row["centring"].decode() or "P"))
+        reference = form.cell.reciprocal_axes() @ orientation(row["reciprocal_axes"], form.cell).T
+        fit = None
+        widen = 1.0
+        start = row["reciprocal_axes"]
+        for loose in ROUNDS:
+            axes = start if fit is None else fit.axes
+            hkl, matched, distance2 = job.match(axes, form, loose * self.tolerance, widen,
+                                                np.zeros(2) if fit is None else job.shift(fit))
+            if matched.sum() < self.min_indexed:
+                return Reason.too_few_indexed
+            fit = job.fit(form, reference if fit is None else fit.axes, hkl, matched, widen,
+                          None if fit is None else fit.state)
+            if not fit.converged:
+                return Reason.refinement_diverged
+            widen = fit.widen
+        return fit
+
+    def _together(self, job, fits, prepared):
+        """Give each peak to the lattice that explains it best and refine them all again, twice."""
+        for _ in range(2):
+            matches = [job.match(f.axes, f.form, self.tolerance, f.widen, job.shift(f)) for f in fits]
+            distance2 = np.array([np.where(m[1], m[2], np.inf) for m in matches])
+            winner = np.where(np.isfinite(distance2.min(axis=0)), distance2.argmin(axis=0), -1)
+            fits = [job.fit(f.form, f.axes, m[0], winner == i, f.widen, f.state)
+                    for i, (f, m) in enumerate(zip(fits, matches)) if np.sum(winner == i) >= self.min_indexed]
+        return fits
+
+    def _reason(self, fit, prepared, job):
+        if not fit.converged or not np.all(np.isfinite(fit.axes)):
+            return Reason.refinement_diverged
+        if fit.own.sum() < self.min_indexed:
+            return Reason.too_few_indexed
+        if fit.rms > self.max_rmsd_pixels * job.pixel_q:
+            return Reason.refinement_diverged
+        return Reason.none
+
+
+class _Shot:
+    """The peaks of one shot in the units of the kernels, and the fit of one lattice to some of them."""
+
+    def __init__(self, options, peaks, shot, prepared):
+        geometry = shot.geometry
+        self.options, self.prepared = options, prepared
+        self.k0 = 1.0 / shot.wavelength_angstrom
+        panel = peaks["panel"].astype(np.int64)
+        fs, ss = peaks["fs"].astype(float), peaks["ss"].astype(float)
+        self.points = (geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel]
+                       + ss[:, None] * geometry.ss_axis[panel])
+        self.distance_m = shot.clen_m
+        self.pixel_q = self.k0 * prepared.pixel_m / abs(shot.clen_m or np.median(self.points[:, 2]))
+        self.q = scattering_vectors(geometry, panel, fs, ss, shot.wavelength_angstrom)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = peaks["sigma"].astype(float) / peaks["intensity"]
+        self.relative = np.where(np.isfinite(relative) & (relative > 0), np.clip(relative, MIN_RELATIVE, 1.0), 0.3)
+        self.spread = prepared.spread
+        self.floor = options.position_floor_pixels * self.pixel_q
+
+    def shift(self, fit):
+        """(2,) shift of the pattern found by a fit, m."""
+        n = refine.N_ROTATION + len(fit.form.strains)
+        return fit.state[n:n + 2]
+
+    def match(self, axes, form, tolerance, widen, shift):
+        """(hkl (n, 3), matched (n,), squared distance over its expected square (n,)) of all peaks in one lattice."""
+        # A shift of the pattern changes q by about k0 shift / distance, which is enough to find indices.
+        distance = np.linalg.norm(self.points, axis=1)
+        ray = self.points.copy()
+        ray[:, :2] -= shift
+        q = ray * (self.k0 / np.linalg.norm(ray, axis=1))[:, None]
+        q[:, 2] -= self.k0
+        _, nn, _, rr, tt = ellipses(q, self.k0, self.spread)
+        expected = widen * nn + 2 * self.floor ** 2 + self.relative ** 2 * (rr + tt)
+        hkl, matched = np.empty((len(q), 3)), np.empty(len(q), bool)
+        refine.assign(np.ascontiguousarray(axes), q, form.centring, tolerance * np.sqrt(expected), hkl, matched)
+        distance2 = np.sum((hkl @ axes - q) ** 2, axis=1) / expected
+        return hkl, matched, distance2
+
+    def fit(self, form, start, hkl, use, widen, state):
+        """Refine from axes `start` with fixed indices; a `Fit`."""
+        p = self.prepared
+        n_strain = len(form.strains)
+        n = refine.N_ROTATION + n_strain + (3 if p.distance_sigma > 0 else 2)
+        turn = orientation(start, form.cell)
+        reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
+        lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
+        state = np.zeros(n) if state is None else state.copy()
+        sigma = np.concatenate([form.sigma, p.shift_sigma_m, [p.distance_sigma] if p.distance_sigma > 0 else []])
+        precision = np.concatenate([np.zeros(3), 1.0 / np.maximum(sigma, 1e-12) ** 2])
+        axes, covariance = np.empty((3, 3)), np.empty((n, n))
+        converged, _, _, rms = refine.descend(
+            reference, lab, hkl, use, self.points, self.relative, self.floor, self.k0, self.spread, widen,
+            self.distance_m, precision, np.zeros(n), state, axes, covariance, 12)
+        q = hkl[use] @ axes
+        error, nn, *_ = ellipses(q, self.k0, self.spread)
+        return Fit(form, axes, state, covariance, hkl, use, rms, _widening(error ** 2 / nn), converged)
+
+
+def _widening(ratio):
+    """Factor on the expected variance of the excitation error that squared errors over it ask for.
+
+    The median of chi square with one degree of freedom is 0.455; five imagined peaks of ratio one steady small shots.
+    """
+    return float(np.clip((np.median(ratio) / 0.455 * len(ratio) + 5.0) / (len(ratio) + 5.0), 0.05, 50.0))
+
+
+def _without_duplicates(fits):
+    """(fits without those that an earlier or better one repeats, how many went)."""
+    kept = []
+    for fit in sorted(fits, key=lambda f: -f.own.sum()):
+        if not any(same_lattice(fit.axes, other.axes) for other in kept):
+            kept.append(fit)
+    return kept, len(fits) - len(kept)
+
+
+def same_lattice(one, other, degrees=1.0):
+    """Whether two (3, 3) rows of axes span the same lattice in nearly the same orientation."""
+    change = np.rint(other @ np.linalg.inv(one))
+    if abs(abs(np.linalg.det(change)) - 1.0) > 1e-6:
+        return False
+    u, _, vt = np.linalg.svd((change @ one).T @ np.linalg.inv(other.T))
+    return np.trace(u @ vt) > 1.0 + 2.0 * np.cos(np.radians(degrees))
+
+
+def _tables(fits, lattices, peaks, shot, prepared, job):
+    """The LATTICE and PEAK tables of accepted fits."""
+    out = np.zeros(len(fits), lattices.dtype)
+    peaks = peaks.copy()
+    peaks["lattice"], peaks["hkl"] = -1, 0
+    for i, fit in enumerate(fits):
+        source = [row for row in lattices if same_lattice(row["reciprocal_axes"], fit.axes, 5.0)]
+        out[i] = source[0] if source else lattices[0]
+        row = out[i]
+        n_strain = len(fit.form.strains)
+        sigma = np.sqrt(np.diag(fit.covariance))
+        row["reciprocal_axes"] = fit.axes
+        row["cell"] = cell_parameters(fit.axes)
+        strain_covariance = fit.covariance[3:3 + n_strain, 3:3 + n_strain]
+        row["cell_sigma"] = np.sqrt(np.maximum(np.diag(fit.form.to_cell @ strain_covariance @ fit.form.to_cell.T), 0))
+        row["orientation_sigma"] = np.degrees(sigma[:3])
+        row["n_indexed"] = fit.own.sum()
+        row["rmsd"] = fit.rms / job.pixel_q
+        row["beam_shift"] = job.shift(fit) - prepared.shift_m
+        row["beam_shift_sigma"] = sigma[3 + n_strain:5 + n_strain]
+        row["distance_scale"] = prepared.distance_scale * (1.0 + (fit.state[-1] if prepared.distance_sigma > 0 else 0))
+        row["centring"] = chr(fit.form.centring).encode()
+        peaks["lattice"][fit.own] = i
+        peaks["hkl"][fit.own] = fit.hkl[fit.own]
+    return out, peaks

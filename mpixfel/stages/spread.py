@@ -1,0 +1,29 @@
+"""The model of crystal and beam in the units of the kernels."""
+import numpy as np
+
+from mpixfel.kernels.spots import Spread
+
+FWHM = 2.3548200450309493        # full width at half maximum of a normal distribution of unit sigma
+# A ball of diameter D scatters as (3 j1(x) / x)^2, x = pi D q: near its centre exp(-x^2 / 5), a normal distribution of
+# variance 5 / (2 pi^2 D^2) (Guinier).
+DOMAIN_VARIANCE = 5.0 / (2.0 * np.pi ** 2)
+# Orientations that fill a ball of radius eta have the variance eta^2 / 5 about each axis.
+MOSAIC_VARIANCE = 1.0 / 5.0
+TYPICAL_DOMAIN_ANGSTROM = 1000.0
+TYPICAL_HALF_MOSAICITY_DEG = 0.1
+
+
+def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0):
+    """`Spread` of a domain size, half mosaicity, bandwidth and divergence (full width at half maximum)."""
+    return Spread(DOMAIN_VARIANCE / domain_size_angstrom ** 2,
+                  MOSAIC_VARIANCE * np.radians(half_mosaicity_deg) ** 2,
+                  (bandwidth_fwhm / FWHM) ** 2, (divergence_rad / FWHM) ** 2)
+
+
+def known_spread(context):
+    """`Spread` as far as the run knows it; what it does not know is typical."""
+    learnt = context.learnt
+    known = lambda value, typical: value if np.isfinite(value) and value > 0 else typical
+    return spread_of(known(learnt.domain_size_angstrom, TYPICAL_DOMAIN_ANGSTROM),
+                     known(learnt.half_mosaicity_deg, TYPICAL_HALF_MOSAICITY_DEG),
+                     known(learnt.bandwidth_fwhm, context.beam.bandwidth_fwhm), context.beam.divergence_rad)
