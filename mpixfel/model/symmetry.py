@@ -1,0 +1,75 @@
+"""Symmetry of lattices: primitive reduced bases, rotations that map a lattice onto itself, settings (gemmi)."""
+from itertools import product
+
+import numpy as np
+
+# Primitive axes (rows) as combinations of the conventional ones; R is the obverse setting on hexagonal axes.
+PRIMITIVE = {
+    "P": np.eye(3),
+    "A": np.array([[1, 0, 0], [0, 0.5, 0.5], [0, -0.5, 0.5]]),
+    "B": np.array([[0.5, 0, 0.5], [0, 1, 0], [-0.5, 0, 0.5]]),
+    "C": np.array([[0.5, 0.5, 0], [-0.5, 0.5, 0], [0, 0, 1]]),
+    "I": np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]]),
+    "F": np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]),
+    "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
+}
+
+
+def primitive_basis(cell):
+    """(3, 3) rows: primitive real axes of a `UnitCell`, angstrom, in the frame of its `direct_axes`; not reduced.
+
+    R (or H) on hexagonal axes is centred, R on rhombohedral axes is primitive.
+    """
+    hexagonal = abs(cell.gamma - 120) < 1 and abs(cell.alpha - 90) < 1
+    centring = {"H": "R", "R": "R" if hexagonal else "P"}.get(cell.centring, cell.centring)
+    return PRIMITIVE[centring] @ cell.direct_axes()
+
+
+def reduce_basis(axes):
+    """Buerger-like reduction of (3, 3) rows: the shortest basis, right-handed, shortest axis first.
+
+    Pairwise (Lagrange-Gauss) steps, then the body diagonals; converges in a few rounds for any lattice.
+    """
+    axes = np.array(axes, float)
+    for _ in range(100):
+        before = np.sum(axes ** 2)
+        axes = axes[np.argsort(np.sum(axes ** 2, axis=1), kind="stable")]
+        for i in (1, 2):
+            steps = [(np.sum((axes[i] - sum(n * a for n, a in zip(s, axes[:i]))) ** 2), s)
+                     for s in product((0, 1, -1, 2, -2), repeat=i)]
+            best = min(steps, key=lambda s: (round(s[0], 9), s[1] != (0,) * i))[1]
+            axes[i] = axes[i] - sum(n * a for n, a in zip(best, axes[:i]))
+        if np.sum(axes ** 2) > before * (1 - 1e-9):
+            break
+    axes = axes[np.argsort(np.sum(axes ** 2, axis=1), kind="stable")]
+    return axes if np.linalg.det(axes) > 0 else -axes
+
+
+_SMALL = np.array(list(product((-1, 0, 1), repeat=9)), np.int64).reshape(-1, 3, 3)
+_SMALL = _SMALL[np.rint(np.linalg.det(_SMALL)) == 1]
+
+
+def lattice_rotations(axes, tolerance=0.02):
+    """(n, 3, 3) integer matrices M, det 1, with M axes = axes turned, for reduced rows `axes`; identity first.
+
+    All symmetry operations of a reduced lattice have entries -1, 0, 1. `tolerance` is the largest relative change of
+    an axis and (in radians) of an angle that still counts as equal: a larger one also gives the pseudo-symmetric
+    turns.
+    """
+    lengths = np.linalg.norm(axes, axis=1)
+    metric = (axes @ axes.T) / np.outer(lengths, lengths)
+    moved = np.einsum("nij,jk,nlk->nil", _SMALL, axes @ axes.T, _SMALL) / np.outer(lengths, lengths)
+    off = np.abs(moved - metric)
+    fits = np.all(off <= 2 * tolerance, axis=(1, 2))
+    found = _SMALL[fits]
+    order = np.argsort(off[fits].max(axis=(1, 2)) + 10 * np.any(found != np.eye(3, dtype=int), axis=(1, 2)), kind="stable")
+    return found[order]
+
+
+def rotation_matrices(axes, operations):
+    """(n, 3, 3) proper rotations nearest to what the integer `operations` do to the rows `axes`."""
+    out = []
+    for m in operations:
+        u, _, vt = np.linalg.svd((m @ axes).T @ np.linalg.inv(axes).T)
+        out.append(u @ vt)
+    return np.array(out)
