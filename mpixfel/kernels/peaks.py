@@ -5,25 +5,37 @@ from numba import njit
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ZERO = np.float32(0)
 CHUNK = 64          # pixels screened together: four AVX-512 words
+STRIP = 4           # rows that share one interpolation between boxes
+BEYOND = np.float32(3e38)
 GUARD = 6           # half width of the square from which a peak's own background is taken
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def expand(boxes, width, out):
     """Interpolate one grid row `boxes` (nx,) linearly to `width` pixels; constant beyond the outer box centres."""
-    nx = boxes.size
-    for x in range(width):
-        at = min(max((x + 0.5) * nx / width - 0.5, 0.0), nx - 1.0)
-        i = min(int(at), max(nx - 2, 0))
-        right = boxes[min(i + 1, nx - 1)]
-        out[x] = boxes[i] + np.float32(at - i) * (right - boxes[i])
+    nx, edge = boxes.size, np.float32(width / boxes.size)
+    start = 0
+    for i in range(nx + 1):
+        left, right = boxes[max(i - 1, 0)], boxes[min(i, nx - 1)]
+        stop = width if i == nx else int(np.ceil((i + 0.5) * edge - 0.5))
+        slope = (right - left) / edge
+        base = left - slope * ((i - np.float32(0.5)) * edge - np.float32(0.5))
+        for x in range(start, stop):
+            out[x] = base + slope * np.float32(x)
+        start = stop
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _excess(row, above, below, weight, out):
-    """Excess of a pixel row over the background interpolated between two grid rows; 0 where bad."""
+def _blend(above, below, weight, out):
+    for x in range(out.size):
+        out[x] = above[x] + weight * (below[x] - above[x])
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _excess(row, mean, out):
+    """A pixel row above its background, 0 where bad; `out` has one column before the first."""
     for x in range(row.size):
-        v = row[x] - (above[x] + weight * (below[x] - above[x]))
+        v = row[x] - mean[x]
         out[x + 1] = v if v == v else ZERO
 
 
@@ -34,26 +46,25 @@ def _sum3(line, out):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _pick(a, b, c, above, below, weight, first, index, value, n):
-    """Append the pixels of one row whose 3 x 3 sum exceeds the threshold."""
-    for start in range(0, a.size, CHUNK):
-        stop = min(start + CHUNK, a.size)
+def _pick(sums, limit, first, index, value, n):
+    """Append the pixels of one row whose 3 x 3 sum exceeds the limit; sums (3, chunks, CHUNK), limit (chunks, CHUNK)."""
+    for k in range(limit.shape[0]):
         hits = 0
-        for x in range(start, stop):
-            hits += (a[x] + b[x] + c[x]) > above[x] + weight * (below[x] - above[x])
+        for x in range(CHUNK):
+            hits += (sums[0, k, x] + sums[1, k, x] + sums[2, k, x]) > limit[k, x]
         if hits > 0:
-            for x in range(start, stop):
-                s = a[x] + b[x] + c[x]
-                if s > above[x] + weight * (below[x] - above[x]):
+            for x in range(CHUNK):
+                s = sums[0, k, x] + sums[1, k, x] + sums[2, k, x]
+                if s > limit[k, x]:
                     if n < index.size:
-                        index[n] = first + x
+                        index[n] = first + k * CHUNK + x
                         value[n] = s
                     n += 1
     return n
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def screen(image, shape, first, grid, mean, threshold, rows, index, value):
+def screen(image, shape, first, grid, mean, threshold, line, rows, index, value):
     """All pixels whose 3 x 3 sum above the local background exceeds the local threshold.
 
     Parameters
@@ -64,8 +75,8 @@ def screen(image, shape, first, grid, mean, threshold, rows, index, value):
         Boxes of the panels, see `kernels.background`.
     mean, threshold : (B,) float32
         Background per pixel, and the least 3 x 3 sum above it; both are interpolated between box centres.
-    rows : (8, FS + 2) float32
-        Work space.
+    line : (W + 2,) float32, rows : (9, W) float32
+        Work space; W is a whole number of chunks that holds FS.
     index : (room,) int64, value : (room,) float32
         Out: flat indices in ascending order, and their sums.
 
@@ -74,35 +85,36 @@ def screen(image, shape, first, grid, mean, threshold, rows, index, value):
     int
         Pixels found; may exceed the room.
     """
-    n = 0
-    n_ss, n_fs = image.shape[1], image.shape[2]
-    line, sums = rows[0], rows[1:4]
+    n, n_ss, n_fs = 0, image.shape[1], image.shape[2]
+    sums, level, limit = rows[:3], rows[3], rows[4]
+    folded, limits = rows[:3].reshape(3, -1, CHUNK), rows[4].reshape(-1, CHUNK)
     for p in range(first.size):
         height, width, ny, nx = shape[p, 0], shape[p, 1], grid[p, 0], grid[p, 1]
+        line[:] = ZERO
+        sums[:] = ZERO
+        for r in range(5, 9):
+            rows[r, width:] = BEYOND
         current = -1
-        line[0], line[width + 1] = ZERO, ZERO
-        sums[0, :width] = ZERO
-        sums[1, :width] = ZERO
         for s in range(height + 1):
-            at = min(max((s + 0.5) * ny / height - 0.5, 0.0), ny - 1.0)
-            j = min(int(at), max(ny - 2, 0))
-            if j != current:
-                current = j
-                k = min(j + 1, ny - 1)
-                b, c = first[p] + j * nx, first[p] + k * nx
-                expand(mean[b:b + nx], width, rows[4])
-                expand(mean[c:c + nx], width, rows[5])
-                expand(threshold[b:b + nx], width, rows[6])
-                expand(threshold[c:c + nx], width, rows[7])
-            weight = np.float32(at - j)
+            if s % STRIP == 0:
+                at = min(max((s + 0.5 * STRIP) * ny / height - 0.5, 0.0), ny - 1.0)
+                j = min(int(at), max(ny - 2, 0))
+                if j != current:
+                    current = j
+                    b, c = first[p] + j * nx, first[p] + min(j + 1, ny - 1) * nx
+                    expand(mean[b:b + nx], width, rows[5])
+                    expand(mean[c:c + nx], width, rows[6])
+                    expand(threshold[b:b + nx], width, rows[7])
+                    expand(threshold[c:c + nx], width, rows[8])
+                _blend(rows[5], rows[6], np.float32(at - j), level)
+                _blend(rows[7], rows[8], np.float32(at - j), limit)
             if s < height:
-                _excess(image[p, s, :width], rows[4], rows[5], weight, line)
-                _sum3(line, sums[s % 3, :width])
+                _excess(image[p, s, :width], level, line)
+                _sum3(line, sums[s % 3])
             else:
-                sums[s % 3, :width] = ZERO
+                sums[s % 3, :] = ZERO
             if s > 0:
-                n = _pick(sums[0, :width], sums[1, :width], sums[2, :width], rows[6], rows[7], weight,
-                          (p * n_ss + s - 1) * n_fs, index, value, n)
+                n = _pick(folded, limits, (p * n_ss + s - 1) * n_fs, index, value, n)
     return n
 
 
@@ -136,29 +148,27 @@ def _best_neighbour(at, score, shape, n_ss, n_fs):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def climb(index, score, owner, shape, n_ss, n_fs, seeds):
+def climb(index, score, owner, shape, n_ss, n_fs, up, seeds):
     """Give every marked pixel to the summit that steepest ascent leads to.
 
-    `owner` (flat int32, zero before) becomes 1 + the summit's number. Returns the number of summits; `seeds` (room,)
-    holds their flat indices. Summits beyond the room own nothing.
+    `owner` (flat int32, zero before) becomes 1 + the summit's number; `up` (n,) is work space. Returns the number of
+    summits; `seeds` (room,) holds their flat indices. Summits beyond the room own nothing.
     """
     n = 0
     for i in range(index.size):
-        at = index[i]
-        if _best_neighbour(at, score, shape, n_ss, n_fs) == at:
+        owner[index[i]] = -1 - i
+    for i in range(index.size):
+        up[i] = _best_neighbour(index[i], score, shape, n_ss, n_fs)
+    for i in range(index.size):
+        if up[i] == index[i]:
             if n < seeds.size:
-                seeds[n] = at
-                owner[at] = n + 1
+                seeds[n] = index[i]
+            owner[index[i]] = n + 1 if n < seeds.size else 0
             n += 1
     for i in range(index.size):
         at = index[i]
-        for _ in range(index.size):
-            if owner[at] != 0:
-                break
-            up = _best_neighbour(at, score, shape, n_ss, n_fs)
-            if up == at:
-                break
-            at = up
+        while owner[at] < 0:
+            at = up[-1 - owner[at]]
         owner[index[i]] = owner[at]
     return n
 

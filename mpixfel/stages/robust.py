@@ -41,10 +41,10 @@ class RobustFinder:
         mean, variance, quantum = prepared.background(photons)
         threshold = quantum * prepared.tail.excess(9 * variance / quantum ** 2)
         n = peaks.screen(photons, prepared.shape, prepared.first, prepared.grid, mean, threshold.astype(np.float32),
-                         prepared.rows, prepared.index, prepared.value)
+                         prepared.line, prepared.rows, prepared.index, prepared.value)
         index, value = prepared.index[:min(n, ROOM)], prepared.value[:min(n, ROOM)]
         peaks.mark(index, value, prepared.score)
-        n = peaks.climb(index, prepared.score, prepared.owner, prepared.shape, *photons.shape[1:], prepared.seeds)
+        n = peaks.climb(index, prepared.score, prepared.owner, prepared.shape, *photons.shape[1:], prepared.up, prepared.seeds)
         seeds = prepared.seeds[:min(n, MAX_PEAKS)]
         box = prepared.box_of(seeds)
         out = prepared.measured[:seeds.size]
@@ -118,8 +118,10 @@ class Prepared:
         n_boxes, size = len(self.sample), int(np.prod(stack))
         self.values = np.empty(self.sample.shape, np.float32)
         self.boxes, self.pooled = np.zeros((n_boxes, 3), np.float32), np.zeros((n_boxes, 3), np.float32)
-        self.rows = np.zeros((8, stack[2] + 2), np.float32)
+        full = peaks.CHUNK * -(-stack[2] // peaks.CHUNK)
+        self.line, self.rows = np.zeros(full + 2, np.float32), np.zeros((9, full), np.float32)
         self.index, self.value = np.empty(ROOM, np.int64), np.empty(ROOM, np.float32)
+        self.up = np.empty(ROOM, np.int64)
         self.score, self.owner = np.zeros(size, np.float32), np.zeros(size, np.int32)
         self.seeds, self.measured = np.empty(MAX_PEAKS, np.int64), np.empty((MAX_PEAKS, 10))
 
