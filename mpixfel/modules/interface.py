@@ -6,6 +6,7 @@
 A module class has a frozen data class `Options` (fields made with `stages.interface.option`), from whose fields the
 sections `[mod_name]` and `[mod_name:instance]` are read, and is made once per rank.
 """
+import numpy as np
 
 
 class Module:
@@ -44,9 +45,21 @@ class Module:
         """What those sums teach: a `Learnt` made from `context.learnt` (the default: nothing new)."""
         return context.learnt
 
+    def finish(self):
+        """After this rank's last event, before totals are reduced: close files."""
+
     def totals(self):
-        """What is reduced over ranks at the end: {name: array}, all summed unless the name starts with max_ or min_."""
+        """What is reduced over ranks at the end: {name: array}, joined by `merge`."""
         return {}
+
+    @staticmethod
+    def merge(mine, theirs):
+        """Join the totals of two sets of ranks: arrays are summed, those named max_* and min_* compared.
+
+        Called along a tree, always lower ranks first.
+        """
+        join = lambda name: np.maximum if name.startswith("max_") else np.minimum if name.startswith("min_") else np.add
+        return {name: join(name)(mine[name], theirs[name]) for name in mine}
 
     def end(self, totals, context):
         """On rank 0, with the reduced totals."""
