@@ -76,9 +76,12 @@ class Event:
     clen_m : float
         What is added to each panel's z, m (CrystFEL's camera length).
     masks : tuple of (block, ndarray)
-        Per-event masks as read, empty where the masks are static.
+        Masks that belong to this event alone, (ss, fs) bool of the whole block, True = bad; empty where the masks are
+        static.
     extra : dict
         Further values of the shot (laser state, event codes, ...), name to scalar.
+    shift_m : tuple
+        (x, y) by which the detector stands elsewhere in this event, m, beside what the geometry says for all.
     """
 
     id: EventId
@@ -87,6 +90,7 @@ class Event:
     clen_m: float
     masks: tuple = ()
     extra: dict = field(default_factory=dict)
+    shift_m: tuple = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

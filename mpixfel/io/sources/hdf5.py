@@ -1,0 +1,152 @@
+"""Multi-event HDF5 and CXI files, as a CrystFEL geometry describes them."""
+from collections import OrderedDict
+
+import numpy as np
+
+from mpixfel.errors import BadData, ManyErrors, MpixfelError
+from mpixfel.io.geometry.regions import geometry_mask
+from mpixfel.io.sources.hdf5_events import OpenEvents
+from mpixfel.io.sources.hdf5_layout import survey
+from mpixfel.io.sources.interface import Source
+from mpixfel.io.sources.paths import expand
+from mpixfel.io.sources.slabs import Scratch
+from mpixfel.model.event import Event, EventId
+
+MAX_OPEN_FILES = 8
+
+
+class Hdf5Source(Source):
+    """Events of one or many HDF5 files.
+
+    Opening looks into every file once and checks it; files are then opened again as events are asked for. A source
+    can be pickled (open files and buffers stay behind), so that one rank can look and tell the others.
+
+    Parameters
+    ----------
+    paths : str or sequence of str
+        Files, globs, event lists.
+    geometry : Geometry
+    events : slice, optional
+        Which of all the events; None: all.
+    """
+
+    def __init__(self, paths, geometry, events=None):
+        self.geometry = geometry
+        wanted = expand(paths)
+        self.paths = tuple(dict.fromkeys(w.path for w in wanted))
+        self._surveys = _survey_all(self.paths, geometry)
+        self._source, self._index = self._select(wanted, events)
+        self.events_per_chunk = max((s.events_per_chunk for s in self._surveys), default=1)
+        self._forget()
+
+    def _forget(self):
+        self._open, self._buffers, self._scratch = OrderedDict(), {}, Scratch()
+
+    def _select(self, wanted, events):
+        """(source number, index in it) of every event, in order: (n,) int32, (n,) int64."""
+        numbers = {path: n for n, path in enumerate(self.paths)}
+        sources, indices, errors = [], [], []
+        for path, names, lines in wanted:
+            known = self._surveys[numbers[path]].names
+            if names is None:
+                index = np.arange(len(known))
+            else:
+                index = np.array([_find(known, path, *pair, errors) for pair in zip(names, lines)], np.int64)
+            indices.append(index)
+            sources.append(np.full(len(index), numbers[path], np.int32))
+        if errors:
+            raise ManyErrors(errors) if len(errors) > 1 else errors[0]
+        source, index = np.concatenate(sources), np.concatenate(indices).astype(np.int64)
+        chosen = slice(None) if events is None else events
+        if len(source) and not len(source[chosen]):
+            raise MpixfelError(f"--events chooses none of {len(source)} events", ", ".join(self.paths[:2]),
+                               "choose start:stop:step within them")
+        return source[chosen], index[chosen]
+
+    def __len__(self):
+        return len(self._index)
+
+    def event_id(self, i):
+        """`EventId` of the i-th event; its time stamp is known once its file has been opened for reading."""
+        source, index = int(self._source[i]), int(self._index[i])
+        opened = self._open.get(source)
+        stamp = opened.timestamp_ns(index) if opened else -1
+        return EventId(source, index, self._surveys[source].names.name(index), stamp)
+
+    def event(self, i):
+        """The i-th `Event`; its arrays last until the next call.
+
+        Raises
+        ------
+        BadData
+            The file, or this event in it, cannot be read.
+        """
+        source, index = int(self._source[i]), int(self._index[i])
+        name = self._surveys[source].names.name(index)
+        try:
+            events = self._events_of(source)
+            raw = events.raw(index)
+            masks = events.masks(index)
+            energy, clen, shift = events.values(index)
+            return Event(self.event_id(i), raw, energy, clen, masks, events.extra(index), shift)
+        except BadData:
+            raise
+        except MpixfelError as error:
+            raise BadData(error.what, error.where, error.remedy) from None
+        except (OSError, KeyError, RuntimeError) as error:
+            raise BadData(f"the event cannot be read: {error}", f"{self.paths[source]} {name}",
+                          "the file is damaged, or has changed since it was opened") from None
+
+    def _events_of(self, source):
+        """The opened file number `source`; the one used longest ago is closed where too many are open."""
+        if source not in self._open:
+            if len(self._open) >= MAX_OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            self._open[source] = OpenEvents(self.paths[source], self.geometry, self._surveys[source].names,
+                                            self._buffers, self._scratch)
+        self._open.move_to_end(source)
+        return self._open[source]
+
+    def static_mask(self):
+        """(P, SS, FS) bool, True = bad: what the geometry says, and the first file's masks that hold for all events."""
+        mask = geometry_mask(self.geometry)
+        if self.paths:
+            mask |= self._events_of(0).static_mask()
+        return mask
+
+    def saturation_adu(self):
+        """(P, SS, FS) float32 from the saturation maps of the first file or of their own files; None: there are none."""
+        return self._events_of(0).saturation_adu() if self.paths else None
+
+    def close(self):
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k not in ("_open", "_buffers", "_scratch")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._forget()
+
+
+def _survey_all(paths, geometry):
+    surveys, errors = [], []
+    for path in paths:
+        try:
+            surveys.append(survey(path, geometry))
+        except ManyErrors as error:
+            errors += error.errors
+        except MpixfelError as error:
+            errors.append(error)
+    if errors:
+        raise ManyErrors(errors) if len(errors) > 1 else errors[0]
+    return surveys
+
+
+def _find(known, path, name, line, errors):
+    try:
+        return known.find(name, f"{line}: {path}")
+    except MpixfelError as error:
+        errors.append(error)
+        return 0

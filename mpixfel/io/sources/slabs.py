@@ -1,0 +1,113 @@
+"""What is read at once: one dataset, and the part of it that belongs to one event."""
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from mpixfel.io.geometry.layout import PLACEHOLDER
+from mpixfel.io.sources import bitshuffle
+
+
+class Slab(NamedTuple):
+    """Part of a dataset that is read in one go.
+
+    `dims` is as in `Block`, with ("range", low, high) for an axis of which the indices low..high - 1 are needed.
+    `views` has, for each block of the layout that is cut from it, (block, indices along the ranged axes).
+    """
+
+    path: str
+    dims: tuple
+    views: tuple
+
+    def cuts(self, array):
+        """(block, two-dimensional array) for each block, of the slab's array as read."""
+        for block, indices in self.views:
+            along = iter(indices)
+            yield block, array[tuple(next(along) if isinstance(d, tuple) else slice(None)
+                                     for d in self.dims if d != PLACEHOLDER)]
+
+    def without_events(self):
+        """The same slab of a dataset that lacks the event axes: one array for all events."""
+        return self._replace(dims=tuple(d for d in self.dims if d != PLACEHOLDER))
+
+
+def slabs_of(blocks):
+    """The fewest reads for all (block number, Block): blocks that differ only in a fixed index share one."""
+    groups = {}
+    for number, block in blocks:
+        pattern = tuple("fixed" if isinstance(d, int) else d for d in block.dims)
+        groups.setdefault((block.path, pattern), []).append((number, block))
+    slabs = []
+    for (path, pattern), members in groups.items():
+        fixed = [n for n, d in enumerate(pattern) if d == "fixed"]
+        low = {n: min(block.dims[n] for _, block in members) for n in fixed}
+        high = {n: max(block.dims[n] for _, block in members) + 1 for n in fixed}
+        dims = tuple(("range", low[n], high[n]) if d == "fixed" else d for n, d in enumerate(pattern))
+        slabs.append(Slab(path, dims, tuple((number, tuple(block.dims[n] - low[n] for n in fixed))
+                                            for number, block in members)))
+    return tuple(slabs)
+
+
+class SlabReader:
+    """Reads the slab of one event after another from an open dataset, into an array of the caller's."""
+
+    def __init__(self, dataset, slab):
+        self.dataset, self.slab = dataset, slab
+        self.shape = tuple(d[2] - d[1] if isinstance(d, tuple) else n
+                           for d, n in zip(slab.dims, dataset.shape) if d != PLACEHOLDER)
+        self.dtype = dataset.dtype.newbyteorder("=")
+        self._decoder = bitshuffle.decoder_of(dataset) if self._chunks_fit() else None
+
+    def _chunks_fit(self):
+        """Whether each chunk holds one event's pixels, all of ss and fs, and lands contiguously in the slab."""
+        chunks, dims = self.dataset.chunks, self.slab.dims
+        if not chunks or self.dataset.is_virtual or 0 in self.shape:
+            return False
+        pixels_last = dims[-2:] == ("ss", "fs")
+        events_alone = all(c == 1 for c, d in zip(chunks, dims) if d == PLACEHOLDER)
+        whole = all(c == n for c, n, d in zip(chunks, self.dataset.shape, dims) if d in ("ss", "fs"))
+        one_by_one = all(c == 1 for c, d in zip(chunks, dims) if isinstance(d, tuple))
+        one_chunk = all(c == n and d[1:] == (0, n)
+                        for c, n, d in zip(chunks, self.dataset.shape, dims) if isinstance(d, tuple))
+        return pixels_last and events_alone and whole and (one_by_one or one_chunk)
+
+    def read(self, along, out, scratch):
+        """Read one event (indices `along` the event axes) into `out`; `scratch` holds compressed chunks.
+
+        Raises OSError where the file does not give the data.
+        """
+        if self._decoder is None or not self._read_chunks(along, out, scratch):
+            events = iter(along)
+            self.dataset.read_direct(out, tuple(
+                next(events) if d == PLACEHOLDER else slice(*d[1:]) if isinstance(d, tuple) else slice(None)
+                for d in self.slab.dims))
+
+    def _read_chunks(self, along, out, scratch):
+        """Decode the event's chunks by ourselves. False: leave it to HDF5."""
+        low = [range(*d[1:], c) if isinstance(d, tuple) else (0,)
+               for d, c in zip(self.slab.dims, self.dataset.chunks)]
+        events = [n for n, d in enumerate(self.slab.dims) if d == PLACEHOLDER]
+        for n, index in zip(events, along):
+            low[n] = (index,)
+        offsets = list(itertools.product(*low))
+        parts = out.reshape(len(offsets), -1)
+        for part, offset in zip(parts, offsets):
+            info = self.dataset.id.get_chunk_info_by_coord(offset)
+            if info.byte_offset is None or info.filter_mask:
+                return False
+            mask, chunk = self.dataset.id.read_direct_chunk(offset, out=scratch.of(info.size))
+            if not bitshuffle.decode(self._decoder, np.frombuffer(chunk, np.uint8), part):
+                raise OSError("a compressed chunk is damaged")
+        return True
+
+
+class Scratch:
+    """A byte buffer that grows to the largest chunk seen."""
+
+    def __init__(self):
+        self._bytes = np.empty(0, np.uint8)
+
+    def of(self, size):
+        if self._bytes.size < size:
+            self._bytes = np.empty(size + size // 4, np.uint8)
+        return self._bytes
