@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mpixfel.config.values import nearest, suggestion
 from mpixfel.errors import MpixfelError
+from mpixfel.model.timestamp import long_form
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 FIELDS = {
@@ -26,13 +27,6 @@ FIELDS = {
 }
 
 
-def iso8601(seconds):
-    """UTC time in the old system's form, `2013-03-01T06:08Z58.401`, of seconds since 1970."""
-    milliseconds = int(seconds * 1000 + 0.5)
-    whole = time.gmtime(milliseconds // 1000)
-    return time.strftime("%Y-%m-%dT%H:%MZ%S", whole) + f".{milliseconds % 1000:03d}"
-
-
 def path_fields(run, experiment, source="", environment=os.environ, now=None):
     """{field: value} for `fill_in`; None stands for what is not known."""
     now = time.time() if now is None else now
@@ -42,7 +36,7 @@ def path_fields(run, experiment, source="", environment=os.environ, now=None):
     return {"run": run, "experiment": experiment or None, "expNum": int(digits[1]) if digits else None,
             "instrument": (experiment or "")[:3].upper() or None,
             "user": environment.get("USER") or environment.get("LOGNAME") or None,
-            "jobName": job, "jobNameSub": job, "epoch": int(now), "iso8601": iso8601(now),
+            "jobName": job, "jobNameSub": job, "epoch": int(now), "iso8601": long_form(now * 1e9),
             "stream": int(stream[1]) if stream else 0, "chunk": int(stream[2] or 0) if stream else 0,
             "seqno": 0, "subprocess": 0}
 

@@ -1,43 +1,44 @@
 """From text to `Settings`: defaults, PHIL, run.cfg and command line, one over the other, with all errors in one go."""
+import importlib.util
 import os
 from dataclasses import dataclass, field, replace
 
 from mpixfel import registry
-from mpixfel.config import old_options, paths
+from mpixfel.config import old_options, paths, translate
 from mpixfel.config.run_cfg import RUN_SECTIONS, module_and_instance
 from mpixfel.config.settings import DEFAULT_CHAIN, STAGES, ModuleSpec, RunOptions, Settings
-from mpixfel.config.values import is_path, nearest, options_of, parse, suggestion
+from mpixfel.config.translate import Given
+from mpixfel.config.values import is_path, nearest, options_of, parse, split_words, suggestion, unquote
 from mpixfel.errors import ManyErrors, MpixfelError
 
 COMMAND_LINE = "command line"
-
-
-@dataclass(frozen=True)
-class Given:
-    """One value as given: `origin` tells the place to people, `folder` is what its paths are relative to."""
-
-    key: str
-    text: str
-    origin: str
-    folder: str
-    from_command_line: bool = False
 
 
 @dataclass
 class Resolution:
     """What is gathered on the way: errors and notes for all, origins of values."""
 
-    environment: dict = field(default_factory=lambda: dict(os.environ))
+    environment: dict
     fields: dict = field(default_factory=dict)
     errors: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     origins: dict = field(default_factory=dict)
     texts: dict = field(default_factory=dict)
+    ineffective: dict = field(default_factory=dict)
 
     def refuse(self, what, where="", remedy=""):
         self.errors.append(MpixfelError(what, where, remedy))
 
-    def build(self, cls, section, givens, quiet=False):
+    def without_effect(self, reason, name):
+        """Remember an option that has no effect, by reason."""
+        self.ineffective.setdefault(reason, {})[name] = None
+
+    def all_notes(self):
+        """The notes, with one line for each reason why options have no effect."""
+        return (*dict.fromkeys(self.notes),
+                *(f"without effect: {', '.join(names)} ({reason})" for reason, names in self.ineffective.items()))
+
+    def build(self, cls, section, givens):
         """An options instance of `cls` from what was given, later over earlier; None where something is wrong."""
         known, values, origins, sound = options_of(cls), {}, {}, True
         for g in givens:
@@ -100,19 +101,31 @@ def resolve(sections, command_line, folder=".", texts=None, environment=None, **
     ManyErrors
         All that is wrong, each with its place, the nearest known name, and what to do.
     """
-    r = Resolution(texts=dict(texts or {}))
-    if environment is not None:
-        r.environment = dict(environment)
-    given = _by_section(sections, command_line, folder, r)
-    run = _run_options(given, r)
-    chain = _chain(run, r)
-    _default_dispatch(run, given)
-    stages = _stages(given, r)
-    modules = tuple(_module(name, instance, given, stages, r) for name, instance in chain)
-    _refuse_unknown_sections(given, chain, r)
+    r = Resolution(dict(os.environ if environment is None else environment), texts=dict(texts or {}))
+    given, places = by_section(sections, command_line, folder)
+    rows = _experiment(translate.run_rows(given.get("mpixfel", []), r), r)
+    r.fields = _path_fields(rows, r)
+    chain = _chain(rows, given, r)
+    stage_classes = load_stages()
+    known = {section: options_of(cls) for section, cls in stage_classes.items()}
+    phil = {name: translate.phil_rows(_rows_of(name, given), known, r) for name in chain}
+    run = _run_options(rows, phil, r)
+    stages = {section: r.build(cls, section, given.get(section, [])) for section, cls in stage_classes.items()}
+    modules = tuple(_module(name, given, phil[name][1], stages, stage_classes, r) for name in chain)
+    _refuse_unknown_sections(given, places, chain, r)
+    _check_names(run, stages, r)
     if r.errors:
         raise ManyErrors(r.errors)
-    return Settings(run, stages, modules, r.origins, r.texts, tuple(dict.fromkeys(r.notes)), **flags)
+    return Settings(run, stages, modules, r.origins, r.texts, r.all_notes(), **flags)
+
+
+def load_stages():
+    """{section: stage class}."""
+    found = {}
+    for section, reference in STAGES.items():
+        if importlib.util.find_spec(reference.partition(":")[0]):
+            found[section] = registry.load_class(reference)
+    return found
 
 
 def section_key(name):
@@ -123,120 +136,135 @@ def section_key(name):
     return (module, instance) if instance or module.startswith("mod_") else name
 
 
-def _by_section(sections, command_line, folder, r):
-    given = {}
+def by_section(sections, command_line, folder):
+    """({section key: list of Given}, {section key: place}); what the command line says stands last."""
+    given, places = {}, {}
     for s in sections:
-        rows = given.setdefault(section_key(s.name), [])
-        rows += [Given(e.key, e.text, e.where, folder) for e in s.entries]
-        r.origins.setdefault("", {})[section_key(s.name)] = s.where
+        given.setdefault(section_key(s.name), []).extend(Given(e.key, e.text, e.where, folder) for e in s.entries)
+        places[section_key(s.name)] = s.where
     for section, key, text, flag in command_line:
-        rows = given.setdefault(section_key(section), [])
-        rows.append(Given(key, text, f"{COMMAND_LINE} {flag}".strip(), ".", True))
-        r.origins.setdefault("", {}).setdefault(section_key(section), f"{COMMAND_LINE} {flag}".strip())
-    return given
+        given.setdefault(section_key(section), []).append(
+            Given(key, text, f"{COMMAND_LINE} {flag}".strip(), ".", True))
+        places.setdefault(section_key(section), f"{COMMAND_LINE} {flag}".strip())
+    return given, places
 
 
-def _run_options(given, r):
-    rows = given.get("mpixfel", [])
+def _experiment(rows, r):
+    """With the experiment's name from the environment, where it is not given."""
     if r.environment.get("EXP") and not any(g.key == "experiment" for g in rows):
-        rows = [Given("experiment", r.environment["EXP"], "environment EXP", "."), *rows]
-    rows = old_options.translate_run(rows, r)
-    first = {g.key: g.text for g in rows if g.key in ("run", "experiment", "source")}
-    number = first.get("run", "").strip()
-    r.fields = paths.path_fields(int(number) if number.isdigit() else None, first.get("experiment", "").strip(),
-                                 (first.get("source", "").split() or [""])[0], r.environment)
-    run = r.build(RunOptions, "mpixfel", rows)
-    for key in ("source", "geometry", "output") if run else ():
-        if not getattr(run, key):
-            r.refuse(f"{key} is not given", "[mpixfel]", f"write {key} = ... in [mpixfel], or give --{key}")
-    return run
+        rows = [Given("experiment", r.environment["EXP"], "environment EXP"), *rows]
+    return rows
 
 
-def _chain(run, r):
-    """(module, instance) of each configured instance, in order."""
-    chain, where = [], r.origins.get("mpixfel", {}).get("modules", "[mpixfel]")
-    for word in run.modules if run else ():
+def _path_fields(rows, r):
+    texts = {g.key: g.text.strip() for g in rows}
+    number = texts.get("run", "")
+    return paths.path_fields(int(number) if number.isdigit() else None, unquote(texts.get("experiment", "")),
+                             (texts.get("source", "").split() or [""])[0], r.environment)
+
+
+def _chain(rows, given, r):
+    """(module, instance) of each configured instance, in order; without `modules`, the second one indexes."""
+    listed = next((g for g in reversed(rows) if g.key == "modules" and g.text.strip()), None)
+    if listed is None:
+        for word, dispatch in zip(DEFAULT_CHAIN, ("nop", "index")):
+            given.setdefault(module_and_instance(word), []).insert(0, Given("dispatch", dispatch, "default"))
+    chain = []
+    for word in split_words(listed.text) if listed else DEFAULT_CHAIN:
         name = module_and_instance(word)
-        if name in chain:
-            r.refuse(f"{word} stands twice in modules", where, "give each instance its own name after the colon")
-        elif name[0] in registry.entries("modules"):
-            chain.append(name)
-        else:
-            try:
-                registry.load("modules", name[0], where)
-            except MpixfelError as e:
-                r.errors.append(e)
+        try:
+            registry.load("modules", name[0], listed.origin if listed else "")
+            if name in chain:
+                r.refuse(f"{word} stands twice in modules", listed.origin, "give each its own name after the colon")
+            else:
+                chain.append(name)
+        except MpixfelError as e:
+            r.errors.append(e)
     return chain
 
 
-def _default_dispatch(run, given):
-    """Without `modules`, the second instance of the chain indexes."""
-    if run and run.modules == DEFAULT_CHAIN:
-        for (module, instance), dispatch in ((module_and_instance(DEFAULT_CHAIN[0]), "nop"),
-                                             (module_and_instance(DEFAULT_CHAIN[1]), "index")):
-            rows = given.setdefault((module, instance), [])
-            rows.insert(0, Given("dispatch", dispatch, "default", "."))
+def _rows_of(name, given):
+    """The rows of an instance's section over those of its module's, and the command line's over both."""
+    module, instance = name
+    rows = given.get((module, ""), []) + (given.get(name, []) if instance else [])
+    return sorted(rows, key=lambda g: g.from_command_line)
 
 
-def _stages(given, r):
-    stages = {}
-    for section, reference in STAGES.items():
-        try:
-            cls = registry.load_class(reference, f"section [{section}]")
-        except MpixfelError:
-            continue
-        stages[section] = r.build(cls, section, given.get(section, []))
-    return stages
+def _run_options(rows, phil, r):
+    cells = {}
+    for name, (more, _) in phil.items():
+        for g in more:
+            first = cells.setdefault(g.key, g)
+            if split_words(first.text) != split_words(g.text):
+                r.refuse(f"{g.key} of {':'.join(name)} is another one than that of {first.origin}", g.origin,
+                         "name all cells with cell = in [mpixfel]")
+    run = r.build(RunOptions, "mpixfel", [*cells.values(), *rows])
+    for key in ("source", "geometry", "output") if run else ():
+        if not getattr(run, key):
+            r.refuse(f"{key} is not given", "[mpixfel]", f"write {key} = ... in [mpixfel], or give --{key}")
+    if run and run.cell and cells:
+        r.notes.append(f"{cells['target_cell'].origin}: target_cell has no effect, for [mpixfel] names a cell file")
+    return run
 
 
-def _module(name, instance, given, stages, r):
-    """The `ModuleSpec` of an instance: its options, and the stages as its section wants them."""
-    full_name = f"{name}:{instance}" if instance else name
-    cls = registry.load("modules", name)
-    rows = given.get((name, ""), []) + (given.get((name, instance), []) if instance else [])
-    rows = sorted(rows, key=lambda g: g.from_command_line)
-    rows = old_options.translate_module(name, rows, options_of(cls.Options), r)
+def _module(name, given, phil, stages, stage_classes, r):
+    """The `ModuleSpec` of an instance: its options, and the stages as its section and PHIL file want them."""
+    module, instance = name
+    full_name = f"{module}:{instance}" if instance else module
+    cls = registry.load("modules", module)
+    known = {section: options_of(c) for section, c in stage_classes.items()}
+    rows = translate.module_rows(module, _rows_of(name, given), options_of(cls.Options), known, r)
     options = r.build(cls.Options, full_name, [g for g in rows if "." not in g.key])
-    return ModuleSpec(name, instance, options, _own_stages(full_name, [g for g in rows if "." in g.key], given, stages, r))
+    own = _own_stages(full_name, phil, [g for g in rows if "." in g.key], given, stage_classes, r)
+    return ModuleSpec(module, instance, options, own)
 
 
-def _own_stages(full_name, rows, given, stages, r):
-    wanted = {}
-    for g in rows:
+def _own_stages(full_name, phil, rows, given, stage_classes, r):
+    """The stages that an instance sees otherwise. What is more special goes before: PHIL, the stage's section, the
+    instance's section; and the command line goes before all of them."""
+    sections = {}
+    for g in (*phil, *rows):
         section, _, key = g.key.partition(".")
-        if section in stages:
-            wanted.setdefault(section, []).append(replace(g, key=key))
+        if section in stage_classes:
+            sections.setdefault(section, ([], []))[g in rows].append(replace(g, key=key))
         else:
-            r.refuse(f"unknown option {g.key} in [{full_name}]", g.origin, suggestion(section, stages, "stage sections"))
+            r.refuse(f"unknown option {g.key} in [{full_name}]", g.origin,
+                     suggestion(section, stage_classes, "stage sections"))
     own = {}
-    for section, more in wanted.items():
-        common = given.get(section, [])
-        order = ([g for g in common if not g.from_command_line] + [g for g in more if not g.from_command_line]
-                 + [g for g in common if g.from_command_line] + [g for g in more if g.from_command_line])
+    for section, (from_phil, more) in sections.items():
+        layers = sorted([*from_phil, *given.get(section, []), *more], key=lambda g: g.from_command_line)
         inner = Resolution(r.environment, r.fields)
-        stage = inner.build(type(stages[section]), section, order) if stages[section] else None
+        own[section] = inner.build(stage_classes[section], section, layers)
         r.errors += [e for e in inner.errors if str(e) not in map(str, r.errors)]
-        if stage is not None:
-            own[section] = stage
-        places = inner.origins.get(section, {})
+        special = {g.key for g in (*from_phil, *more)}
         r.origins.setdefault(full_name, {}).update(
-            {f"{section}.{g.key}": places[g.key] for g in more if g.key in places})
+            {f"{section}.{key}": place for key, place in inner.origins.get(section, {}).items() if key in special})
     return own
 
 
-def _refuse_unknown_sections(given, chain, r):
+def _refuse_unknown_sections(given, places, chain, r):
+    """Sections of no name, and notes on those of instances that are not in the chain."""
     modules = set(registry.entries("modules")) | set(old_options.MODULES)
     names = {"mpixfel", *STAGES, *modules}
     for key in given:
-        where = r.origins.get("", {}).get(key, "")
+        where = places.get(key, "")
         if isinstance(key, str) and key not in names:
             r.refuse(f"unknown section [{key}]", where, suggestion(key, names, "sections"))
         elif isinstance(key, tuple) and key[0] not in modules:
             r.refuse(f"unknown module {key[0]}", where, suggestion(key[0], modules, "modules"))
-        elif isinstance(key, tuple) and key[1] and key not in chain and chain:
+        elif isinstance(key, tuple) and key not in chain and (key[1] or key[0] not in {m for m, _ in chain}):
             close = nearest(key[1], [i for m, i in chain if m == key[0]])
-            r.notes.append(f"{where}: [{key[0]}:{key[1]}] is not in modules, so it has no effect"
+            r.notes.append(f"{where}: [{key[0]}{':' * bool(key[1])}{key[1]}] is not in modules, so it has no effect"
                            + (f" (did you mean {key[0]}:{close}?)" if close else ""))
-    r.origins.pop("", None)
 
 
+def _check_names(run, stages, r):
+    """Names of plug-ins that options hold."""
+    finding = stages.get("hitfinding")
+    for group, section, key, value in (("sources", "mpixfel", "source_format", run and run.source_format),
+                                       ("hit_finders", "hitfinding", "finder", finding and finding.finder)):
+        if value and value not in registry.entries(group):
+            try:
+                registry.load(group, value, r.origins.get(section, {}).get(key, ""))
+            except MpixfelError as e:
+                r.errors.append(e)

@@ -28,8 +28,11 @@ class RunOptions:
     geometry: str | None = option(None, "detector geometry, CrystFEL .geom", unit="path")
     cell: tuple[str, ...] = option((), "unit cells, .cell or .pdb, one file for each crystal form; none: the cell is "
                                        "found from the first hits", unit="path")
-    target_cell: tuple[float, ...] = option((), "unit cell as six numbers (angstrom, degrees), where there is no file")
-    target_cell_centring: str = option("P", "centring of target_cell", choices=tuple("PABCIFRH"))
+    target_cell: tuple[float, ...] = option((), "unit cell as six numbers (angstrom, degrees), where there is no file; "
+                                                "twelve for two crystal forms, and so on")
+    target_cell_centring: tuple[str, ...] = option(("P",), "its centring, one letter for each form",
+                                                   choices=tuple("PABCIFRH"))
+    known_setting: int | None = option(None, "1: target_cell is triclinic, whatever its metric says", low=1, high=44)
     output: str | None = option(None, "directory of the results", unit="path")
     modules: tuple[str, ...] = option(DEFAULT_CHAIN, "module instances that each event passes, in this order")
     events: str = option("", "events to process, START:STOP:STEP, of all events in the order of the sources")
@@ -55,9 +58,9 @@ class RunOptions:
     def __post_init__(self):
         check_options(self)
         self.event_range  # noqa: B018  (raises for a text that is no range)
-        if len(self.target_cell) not in (0, 6):
+        if len(self.target_cell) % 6:
             raise MpixfelError(f"target_cell has {len(self.target_cell)} numbers", "mpixfel.target_cell",
-                               "give a b c alpha beta gamma")
+                               "give a b c alpha beta gamma for each form")
 
     @property
     def event_range(self):

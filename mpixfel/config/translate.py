@@ -1,0 +1,170 @@
+"""Old names to new ones: the rows of an old module's section, and of a PHIL file, as options of this program."""
+import os
+import re
+from dataclasses import dataclass, replace
+
+from mpixfel.config import old_options, phil_names
+from mpixfel.config.paths import fill_in, relative_to
+from mpixfel.config.phil import read_phil
+from mpixfel.config.values import parse, suggestion
+from mpixfel.errors import MpixfelError
+from mpixfel.stages.interface import option
+
+_ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")
+UNSET = ("none", "auto", "")
+
+
+@dataclass(frozen=True)
+class Given:
+    """One value as given: `origin` tells the place to people, `folder` is what its paths are relative to."""
+
+    key: str
+    text: str
+    origin: str
+    folder: str = "."
+    from_command_line: bool = False
+
+
+def exists(target, known):
+    """Whether `section.option` is an option of `known`, {section: {option: ...}}."""
+    section, _, name = target.partition("=")[0].partition(".")
+    return name in known.get(section, {})
+
+
+def run_rows(rows, r):
+    """The rows of `[pyana]` in the words of `[mpixfel]`."""
+    table, out, numbers = {o.key: o for o in old_options.RUN}, [], {}
+    names = {g.key for g in rows}
+    for g in rows:
+        old = table.get(g.key)
+        if g.key in ("num-events", "skip-events") and "events" not in names:
+            numbers[g.key] = g
+        elif old is None:
+            out.append(g)
+        elif old.targets:
+            out += [replace(g, key=target) for target in old.targets]
+        elif typed(g, old, r):
+            r.without_effect(old.reason, g.key)
+    if numbers and all([typed(g, table[key], r) for key, g in numbers.items()]):
+        first, count = (int(numbers[k].text) if k in numbers else None for k in ("skip-events", "num-events"))
+        text = f"{first or 0}:{'' if count is None else (first or 0) + count}"
+        out.append(Given("events", text, next(iter(numbers.values())).origin))
+    return out
+
+
+def module_rows(name, rows, options, known, r):
+    """The rows of a module's section in the words of its `Options` and of the stages.
+
+    `options` are those of the module's class, `known` those of the stages by section. What has no effect is noted,
+    what is unknown stays as it is: `Resolution.build` refuses it.
+    """
+    table, out = {o.key: o for o in old_options.MODULES.get(name, ())}, []
+    for g in rows:
+        old = table.get(g.key)
+        if g.key in options or "." in g.key:
+            out.append(g)
+        elif g.key == "xtal_target" and old:
+            continue
+        elif old is None:
+            remedy = suggestion(g.key, set(options) | set(table), "options")
+            r.refuse(f"unknown option {g.key} in [{name}]", g.origin, remedy)
+        elif old.targets and all(exists(t, known) for t in old.targets):
+            out += _targets(g, old) if g.text.strip().lower() not in UNSET else []
+        elif typed(g, old, r):
+            r.without_effect(old.reason or f"{name} has no such option here", g.key)
+    _contradictions(name, rows, r)
+    return out
+
+
+def _targets(given, old):
+    for target in old.targets:
+        key, _, value = target.partition("=")
+        yield replace(given, key=key, text=value or given.text)
+
+
+def typed(given, old, r):
+    """Whether the text is of the old option's type; refused otherwise."""
+    try:
+        parse(given.text, option(None, old.meaning), old.kind | None)
+    except MpixfelError as e:
+        r.refuse(f"{given.key}: {e.what}", given.origin, e.remedy)
+        return False
+    return True
+
+
+def _contradictions(name, rows, r):
+    """What the old program refused when it started."""
+    given = {g.key: g for g in rows if g.text.strip().lower() not in UNSET}
+    flags = given["distl_flags"].text.split() if "distl_flags" in given else []
+    if {"permissive", "restrictive"} <= set(flags):
+        r.refuse("distl_flags: permissive and restrictive exclude each other", given["distl_flags"].origin,
+                 "keep one of them")
+    elif set(flags) - {"permissive", "restrictive"}:
+        r.refuse(f"distl_flags: {given['distl_flags'].text!r} is not allowed", given["distl_flags"].origin,
+                 "write permissive or restrictive")
+    if "distl_min_peaks" in given and not flags:
+        r.refuse("distl_min_peaks without distl_flags", given["distl_min_peaks"].origin,
+                 "add distl_flags = permissive or restrictive")
+    if "roi" in given and "distl_min_peaks" in given:
+        r.refuse("roi and distl_min_peaks exclude each other", given["roi"].origin, "take one of them away")
+    if "roi" in given and name == "mod_hitfind" and not _ROI.match(given["roi"].text):
+        r.refuse(f"roi: {given['roi'].text!r} is not a region", given["roi"].origin,
+                 "write fast_low:fast_high,slow_low:slow_high")
+    for one, other in (("dark_path", "dark_stddev"), ("photon_threshold", "two_photon_threshold"),
+                       ("integration_basename", "integration_dirname")):
+        if one in given and other not in given:
+            r.refuse(f"{one} without {other}", given[one].origin, f"add {other} = ...")
+
+
+def phil_rows(rows, known, r):
+    """The PHIL file of a module's section (`xtal_target`) as rows: (those for the run, those for the stages)."""
+    target = next((g for g in reversed(rows) if g.key == "xtal_target" and g.text.strip().lower() not in UNSET), None)
+    if target is None:
+        return [], []
+    try:
+        path = relative_to(target.folder, fill_in(target.text.strip(), r.fields, r.environment))
+        definitions, texts = read_phil(path, r.environment)
+    except MpixfelError as e:
+        r.refuse(e.what, e.where or target.origin, e.remedy)
+        return [], []
+    r.texts.update({os.path.basename(p): text for p, text in texts.items()})
+    stages = [row for d in definitions if (row := _definition(d, known, r)) is not None]
+    return _cells(definitions), stages
+
+
+def _definition(definition, known, r):
+    """The row that a PHIL definition comes to, or None."""
+    name = phil_names.find(definition.name)
+    if name is None:
+        r.refuse(f"unknown PHIL name {definition.name}", definition.where,
+                 suggestion(definition.name, [n for n in phil_names.NAMES if not n.endswith("*")], "names"))
+    elif name.target.startswith("mpixfel."):
+        return None
+    elif exists(name.target, known):
+        if definition.text.lower() not in UNSET:
+            return Given(name.target, definition.text, f"{definition.where} ({definition.name})")
+    else:
+        r.without_effect(f"PHIL: {name.note}" if not name.target else f"PHIL: {name.target} does not exist",
+                         definition.name)
+    return None
+
+
+def _cells(definitions):
+    """Rows of `[mpixfel]` for the target cell, or the isoforms where there are some."""
+    one = {d.name: d for d in definitions if d.text.lower() not in UNSET}
+    forms = {}
+    for d in definitions:
+        if d.name.startswith("isoforms.") and d.text.lower() not in UNSET:
+            forms.setdefault(d.block, {})[d.name.partition(".")[2]] = d
+    cells = [(f["cell"], f["lookup_symbol"].text[:1] if "lookup_symbol" in f else "P")
+             for f in forms.values() if "cell" in f]
+    if not cells and "target_cell" in one:
+        centring = one.get("target_cell_centring_type")
+        cells = [(one["target_cell"], centring.text if centring else "P")]
+    rows = []
+    if cells:
+        rows = [Given("target_cell", " ".join(c.text for c, _ in cells), cells[0][0].where),
+                Given("target_cell_centring", " ".join(c for _, c in cells), cells[0][0].where)]
+        if "known_setting" in one:
+            rows.append(Given("known_setting", one["known_setting"].text, one["known_setting"].where))
+    return rows
