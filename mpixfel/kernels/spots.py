@@ -10,6 +10,12 @@ conditional in the sphere's plane where the spot lies and what shape it has. Wit
 direction of increasing scattering angle and t = n x r, S has no element n-t nor r-t, so a spot is an ellipse along r
 and t. (The ingredients are those of Nave, Acta Cryst. D54 (1998) 848; the conditional form is that of Parkhurst et al.,
 Acta Cryst. D79 (2023) 1123, with the spectrum added.)
+
+A crystal block has sharp faces, so its transform falls off as 1/q^4 (Porod), not as a Gaussian: a reflection far off the
+sphere is weak but not gone, and its spot is as wide as it is far. A share of the density is therefore a squared
+Lorentzian, tail a / pi^2 / (q^2 + a^2)^2, whose cut by a plane at distance e holds tail / pi / (e^2 + a^2) and has the
+same form with e^2 + a^2 in place of a^2. For a ball of diameter D, whose transform is known, Gaussian and Lorentzian
+with the numbers of `stages.spread` follow the true cut within 15 % from its top down to a thousandth.
 """
 from typing import NamedTuple
 
@@ -18,12 +24,14 @@ from numba import njit
 
 
 class Spread(NamedTuple):
-    """Variances of the Gaussian model."""
+    """Variances of the Gaussian core, and the two numbers of the tail."""
 
-    domain: float        # 1/angstrom^2, isotropic
+    domain: float        # 1/angstrom^2, isotropic: the core of the block's transform
     mosaic: float        # rad^2, about each axis
     bandwidth: float     # of dlambda / lambda
     divergence: float    # rad^2, in each of two directions
+    tail: float          # 1/angstrom: weight of the squared Lorentzian times its radius
+    knee: float          # 1/angstrom: that radius, before the other spreads widen it
 
 
 @njit(cache=True, inline="always")
@@ -72,3 +80,24 @@ def ellipses(q, k0, spread):
     out = np.empty((5, len(q)))
     fill_ellipses(np.ascontiguousarray(q, dtype=np.float64), k0, spread, out)
     return out
+
+
+@njit(cache=True, inline="always")
+def excited(error, variance, spread):
+    """(density along the normal, share of it in the tail, squared radius of the tail in the plane).
+
+    `error` and `variance` are those of `ellipse`; densities are per 1/angstrom, the radius squared 1/angstrom^2. The
+    spreads beside the domain's own widen the tail's knee and, its far end being fixed, take weight from it.
+    """
+    radius2 = spread.knee * spread.knee + variance - spread.domain
+    radius = np.sqrt(radius2)
+    weight = min(spread.tail / radius, 0.8)
+    core = (1.0 - weight) * np.exp(-0.5 * error * error / variance) / np.sqrt(2.0 * np.pi * variance)
+    tail = weight * radius / np.pi / (error * error + radius2)
+    return core + tail, tail / (core + tail), error * error + radius2
+
+
+@njit(cache=True, inline="always")
+def partiality(error, variance, spread):
+    """Share of what a reflection would show on the sphere itself that it shows at this excitation error."""
+    return excited(error, variance, spread)[0] / excited(0.0, variance, spread)[0]

@@ -1,0 +1,123 @@
+"""Which reflections of a lattice a still excites, and where they appear."""
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from mpixfel.kernels.geometry import find_panel, ray_on_panel
+from mpixfel.kernels.refine import allowed
+from mpixfel.kernels.spots import ellipse, excited, partiality, tangents
+
+
+class Predictions(NamedTuple):
+    """Room for reflections, one row each; how many are filled is told by `predict`."""
+
+    hkl: np.ndarray          # (n, 3) int16
+    panel: np.ndarray        # (n,) int16
+    place: np.ndarray        # (n, 2) fs, ss of the spot's centre, pixels
+    shape: np.ndarray        # (n, 3) covariance of the spot's core: fs fs, fs ss, ss ss, pixels^2
+    tail: np.ndarray         # (n, 2) share of the spot in its tail, squared radius of the tail, pixels^2
+    excitation: np.ndarray   # (n,) excitation error, 1/angstrom, positive outside the sphere
+    width: np.ndarray        # (n,) its standard deviation in the model
+    partiality: np.ndarray   # (n,)
+    resolution: np.ndarray   # (n,) 1/d, 1/angstrom
+
+
+def room(n):
+    """`Predictions` with room for n reflections."""
+    return Predictions(np.empty((n, 3), np.int16), np.empty(n, np.int16), np.empty((n, 2)), np.empty((n, 3)),
+                       np.empty((n, 2)), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+
+
+@njit(cache=True)
+def predict(axes, centring, k0, spread, least, q_max, shape, inverse, out):
+    """Fill `out` with the reflections whose partiality is at least `least`; returns how many there are.
+
+    A count beyond the room means that the rest was left out. `axes` (3, 3) has a*, b*, c* as rows; `shape`, `inverse` describe the panels (`geometry.panel_inverses`).
+
+    For each h and k, only those l are visited whose points lie in the shell about the Ewald sphere that the widest
+    spot at q_max could reach: a quadratic equation in l.
+    """
+    reach = farthest(k0, spread, least, q_max)
+    n, capacity, last = 0, out.hkl.shape[0], 0
+    cx, cy, cz = axes[2, 0], axes[2, 1], axes[2, 2]
+    cc = cx * cx + cy * cy + cz * cz
+    limits = index_limits(axes, q_max)
+    q2_max = q_max * q_max
+    outer, inner = (k0 + reach) ** 2, max(k0 - reach, 0.0) ** 2
+    for h in range(-limits[0], limits[0] + 1):
+        for k in range(-limits[1], limits[1] + 1):
+            ax = axes[0, 0] * h + axes[1, 0] * k
+            ay = axes[0, 1] * h + axes[1, 1] * k
+            az = axes[0, 2] * h + axes[1, 2] * k
+            bb = ax * cx + ay * cy + (az + k0) * cz
+            aa = ax * ax + ay * ay + (az + k0) * (az + k0)
+            root = bb * bb - cc * (aa - outer)
+            if root <= 0.0:
+                continue
+            root = np.sqrt(root)
+            hole = bb * bb - cc * (aa - inner)
+            hole = np.sqrt(hole) if hole > 0.0 else -1.0
+            l, stop = int(np.ceil((-bb - root) / cc)), int(np.floor((-bb + root) / cc))
+            skip_from, skip_to = (-bb - hole) / cc, (-bb + hole) / cc
+            while l <= stop:
+                if hole > 0.0 and skip_from < l < skip_to:
+                    l = int(np.ceil(skip_to))
+                    continue
+                qx, qy, qz = ax + l * cx, ay + l * cy, az + l * cz
+                q2 = qx * qx + qy * qy + qz * qz
+                if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring):
+                    error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
+                    share = partiality(error, nn, spread)
+                    if share >= least:
+                        nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
+                        p, fs, ss = find_panel(shape, inverse, k0 * nx + shift * rx, k0 * ny + shift * ry,
+                                               k0 * nz + shift * rz, last)
+                        if p >= 0:
+                            last = p
+                            if n < capacity:
+                                out.hkl[n, 0], out.hkl[n, 1], out.hkl[n, 2] = h, k, l
+                                out.panel[n] = p
+                                out.place[n, 0], out.place[n, 1] = fs, ss
+                                # Derivatives of the place by a step of the ray along r and along t.
+                                step = 1e-4 * k0
+                                fr, sr, _ = ray_on_panel(inverse, p, k0 * nx + (shift + step) * rx,
+                                                         k0 * ny + (shift + step) * ry, k0 * nz + (shift + step) * rz)
+                                ft, st, _ = ray_on_panel(inverse, p, k0 * nx + shift * rx + step * tx,
+                                                         k0 * ny + shift * ry + step * ty,
+                                                         k0 * nz + shift * rz + step * tz)
+                                fr, sr, ft, st = (fr - fs) / step, (sr - ss) / step, (ft - fs) / step, (st - ss) / step
+                                out.shape[n, 0] = fr * fr * rr + ft * ft * tt
+                                out.shape[n, 1] = fr * sr * rr + ft * st * tt
+                                out.shape[n, 2] = sr * sr * rr + st * st * tt
+                                _, out.tail[n, 0], radius2 = excited(error, nn, spread)
+                                out.tail[n, 1] = radius2 * abs(fr * st - ft * sr)
+                                out.excitation[n] = error
+                                out.width[n] = np.sqrt(nn)
+                                out.partiality[n] = share
+                                out.resolution[n] = np.sqrt(q2)
+                            n += 1
+                l += 1
+    return n
+
+
+@njit(cache=True)
+def index_limits(axes, q_max):
+    """Largest |h| and |k| of points within q_max: |a| q_max and |b| q_max, with a, b the direct axes."""
+    c0, c1, c2 = axes[0], axes[1], axes[2]
+    ax, ay, az = c1[1] * c2[2] - c1[2] * c2[1], c1[2] * c2[0] - c1[0] * c2[2], c1[0] * c2[1] - c1[1] * c2[0]
+    bx, by, bz = c2[1] * c0[2] - c2[2] * c0[1], c2[2] * c0[0] - c2[0] * c0[2], c2[0] * c0[1] - c2[1] * c0[0]
+    volume = abs(c0[0] * ax + c0[1] * ay + c0[2] * az)
+    return (int(np.sqrt(ax * ax + ay * ay + az * az) / volume * q_max),
+            int(np.sqrt(bx * bx + by * by + bz * bz) / volume * q_max))
+
+
+@njit(cache=True)
+def farthest(k0, spread, least, q_max):
+    """Greatest excitation error (1/angstrom) at which a reflection within q_max can have the partiality `least`."""
+    nn = (spread.domain + spread.mosaic * q_max * q_max + spread.bandwidth * q_max ** 4 / (4.0 * k0 * k0) * 1.5
+          + spread.divergence * q_max * q_max)
+    high = np.sqrt(nn)
+    while partiality(high, nn, spread) >= least:
+        high *= 1.1
+    return high

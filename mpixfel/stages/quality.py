@@ -1,0 +1,81 @@
+"""What the intensities of a lattice say of it: how far it diffracts, how strongly, and whether it is there at all."""
+import numpy as np
+
+SHELLS = 10
+LIMIT = 1.0             # signal to noise at which the resolution limit stands
+PRESENT = 4.0           # significance that the summed signal of a lattice must have
+
+
+def judge(lattices, reflections, spread, min_integrated):
+    """(LATTICE table with quality and counts, REFLECTION table) without the lattices that their spots do not bear out."""
+    kept, tables = [], []
+    for i, row in enumerate(lattices):
+        own = reflections[reflections["lattice"] == i]
+        if len(own) < min_integrated or significance(own) < PRESENT:
+            continue
+        row = row.copy()
+        limit = resolution_limit(own)
+        scale, b = wilson(own, limit)
+        row["resolution_limit"], row["overall_scale"], row["b_factor"] = limit, scale, b
+        row["seen_fraction"] = seen_fraction(own, scale, b)
+        row["n_predicted"] = row["n_integrated"] = row["n_reflections"] = len(own)
+        row["first_reflection"] = sum(map(len, tables))
+        row["profile_radius"] = np.sqrt(spread.domain)
+        own["lattice"] = len(kept)
+        kept.append(row)
+        tables.append(own)
+    out = np.array(kept, lattices.dtype) if kept else lattices[:0]
+    return out, np.concatenate(tables) if tables else reflections[:0]
+
+
+def significance(own):
+    """How many standard errors the partiality-weighted sum of intensities stands above nothing."""
+    p = own["partiality"].astype(float)
+    w = p / own["sigma"].astype(float) ** 2
+    return float(np.sum(w * own["intensity"]) / np.sqrt(np.sum(w * p)))
+
+
+def shells(own):
+    """Indices that sort a table by resolution, split into up to `SHELLS` equal parts of at least 10."""
+    order = np.argsort(own["resolution"])
+    return np.array_split(order, max(1, min(SHELLS, len(own) // 10)))
+
+
+def resolution_limit(own):
+    """Resolution (1/angstrom) at which the mean signal to noise of well-excited reflections falls to `LIMIT`."""
+    excited = own[own["partiality"] > 0.3]
+    if len(excited) < 10:
+        return float(own["resolution"].max())
+    limit = 0.0
+    for part in shells(excited):
+        if np.mean(excited["intensity"][part] / excited["sigma"][part]) < LIMIT:
+            return float(max(limit, excited["resolution"][part].min()))
+        limit = excited["resolution"][part].max()
+    return float(limit)
+
+
+def wilson(own, limit):
+    """(scale in photons, B in angstrom^2): full intensity falls off as scale exp(-B / (2 d^2))."""
+    use = own[(own["partiality"] > 0.1) & (own["resolution"] <= limit)]
+    if len(use) < 20:
+        return float(np.mean(own["intensity"] / np.maximum(own["partiality"], 0.1))), 0.0
+    x, y, w = [], [], []
+    for part in shells(use):
+        p = use["partiality"][part].astype(float)
+        weight = 1.0 / use["sigma"][part].astype(float) ** 2
+        mean = np.sum(weight * p * use["intensity"][part]) / np.sum(weight * p * p)
+        if mean > 0:
+            x.append(np.mean(use["resolution"][part].astype(float) ** 2) / 2)
+            y.append(np.log(mean))
+            w.append(len(part))
+    if len(x) < 3:
+        return float(np.exp(np.mean(y))) if y else 0.0, 0.0
+    slope, top = np.polyfit(x, y, 1, w=np.sqrt(w))
+    return float(np.exp(top)), float(-slope)
+
+
+def seen_fraction(own, scale, b):
+    """Share of the reflections expected to stand five sigma high that stand at least two sigma high."""
+    expected = scale * np.exp(-b * own["resolution"].astype(float) ** 2 / 2) * own["partiality"]
+    strong = expected > 5 * own["sigma"]
+    return float(np.mean(own["intensity"][strong] > 2 * own["sigma"][strong])) if strong.any() else np.nan
