@@ -68,9 +68,10 @@ def run_parser():
 
 
 def subcommands():
-    """Names of the subcommands: the files of this folder."""
-    names = {p.stem.split("_")[0] for p in Path(__file__).parent.glob("*.py")}
-    return sorted(names - {"main", "", "dry"})
+    """Names of the subcommands: the modules of this folder that take arguments."""
+    names = {p.stem.partition("_")[0] if p.stem.startswith("bench_") else p.stem
+             for p in Path(__file__).parent.glob("*.py") if "def add_arguments(" in p.read_text(encoding="utf-8")}
+    return sorted(names - {"main"})
 
 
 def main(argv=None):
@@ -78,11 +79,12 @@ def main(argv=None):
     argv = list(sys.argv[1:] if argv is None else argv)
     comm = None
     try:
-        if argv and not argv[0].startswith("-"):
-            return _subcommand(argv)
-        if not argv or {"-h", "--help", "--version"} & set(argv):
+        if not argv or {"-h", "--help", "--version"} & set(argv) and argv[0].startswith("-"):
             run_parser().parse(argv or ["--help"])
-        comm = _world()
+        if not argv[0].startswith("-"):
+            return _subcommand(argv)
+        from mpixfel.parallel.world import world
+        comm = world()
         return run_command(argv, comm)
     except SystemExit as e:
         return int(e.code or 0)
@@ -91,37 +93,25 @@ def main(argv=None):
             print_error(e)
         return 2
     except KeyboardInterrupt:
-        return 130
-    except BaseException:
+        return _interrupted(comm)
+    except Exception:
         return _defect(comm)
 
 
 def run_command(argv, comm):
-    """The main form, on every rank."""
-    arguments, settings = shared(comm, lambda: _read(argv))
+    """The main form, on every rank: rank 0 reads, and its settings or its error are given to all."""
+    from mpixfel.parallel.collect import on_root
+    arguments, settings = on_root(comm, _read, argv)
+    if comm.rank == 0 and not arguments.quiet:
+        for note in settings.notes:
+            print(f"mpixfel: note: {note}", file=sys.stderr)
     if arguments.dry_run:
         from mpixfel.cli.dry_run import dry_run
-        return shared(comm, lambda: dry_run(settings))
+        return on_root(comm, dry_run, settings)
     from mpixfel import pipeline
     if arguments.event is not None:
-        return shared(comm, lambda: pipeline.explain_event(settings, arguments.event))
+        return on_root(comm, pipeline.explain_event, settings, arguments.event)
     return pipeline.run(settings, comm)
-
-
-def shared(comm, work):
-    """Do `work` on rank 0; its answer, or its error, is given to all ranks."""
-    answer = error = None
-    if comm.rank == 0:
-        try:
-            answer = work()
-        except Exception as e:
-            e.add_note("".join(traceback.format_exception(e))) if hasattr(e, "add_note") else None
-            error = e
-    if comm.size > 1:
-        answer, error = comm.bcast((answer, error), root=0)
-    if error is not None:
-        raise error
-    return answer
 
 
 def _read(argv):
@@ -183,11 +173,6 @@ def _bench(rest):
     return f"bench_{rest[0]}", rest[1:]
 
 
-def _world():
-    from mpi4py import MPI
-    return MPI.COMM_WORLD
-
-
 def _rank(comm):
     if comm is not None:
         return comm.rank
@@ -198,6 +183,12 @@ def print_error(error):
     """Each error on one line of stderr."""
     for e in getattr(error, "errors", (error,)):
         print("mpixfel: error: " + " ".join(str(e).split()), file=sys.stderr)
+
+
+def _interrupted(comm):
+    if comm is not None and comm.size > 1:
+        comm.Abort(130)
+    return 130
 
 
 def _defect(comm):
