@@ -5,8 +5,8 @@ from mpixfel.model.crystal import UnitCell
 
 # The transform of a spherical block of diameter D, (3 (sin u - u cos u) / u^3)^2 with u = pi D q, as a sum of Gaussians:
 # weight and width times D. The height at q = 0 is the sphere's, and the share of the integral within |q| agrees within
-# 3 % up to 4 / D. The fringes are washed out, as they are where blocks differ in size, and so is what lies beyond.
-SPHERE = ((0.81, 0.460), (0.145, 1.45), (0.045, 4.0))
+# 5 % up to 3 / D. The fringes are washed out, as they are where blocks differ in size, and so is what lies beyond.
+SPHERE = ((0.83, 0.465), (0.17, 1.60))
 # One Gaussian with the same volume and the same height: (6 / pi)^(1/3) / sqrt(2 pi).
 GAUSSIAN = ((1.0, 0.4950),)
 

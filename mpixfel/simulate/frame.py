@@ -3,7 +3,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpixfel.kernels import simulate as kernels
+from mpixfel.kernels import exposure, simulate
+from mpixfel.kernels.geometry import panel_inverses
 from mpixfel.simulate import crystals
 from mpixfel.simulate.scene import polarisation
 from mpixfel.units import wavelength_angstrom
@@ -33,6 +34,7 @@ class Shot:
     background_ph: float
     crystals: tuple
     spectrum: np.ndarray      # (s, 3), see crystals.spectrum_lines
+    source_m: np.ndarray      # (3,) where beam and jet meet, laboratory frame
     is_blank: bool
 
 
@@ -61,7 +63,9 @@ def draw_shot(scene, rng):
     blank = bool(rng.random() < options.blank_fraction)
     number = 0 if blank else int(rng.choice(options.lattices))
     lines = crystals.spectrum_lines(options.spectrum, options.bandwidth_fwhm, rng)
-    return Shot(float(energy), float(background), tuple(_draw_crystal(scene, rng) for _ in range(number)), lines, blank)
+    source = 1e-6 * np.array(options.source_sigma_um) * rng.standard_normal(3)
+    return Shot(float(energy), float(background), tuple(_draw_crystal(scene, rng) for _ in range(number)), lines, source,
+                blank)
 
 
 def _draw_crystal(scene, rng):
@@ -85,10 +89,10 @@ def expose(scene, shot, rng):
     flat = expected.reshape(-1)
     drawn = [_draw_crystal_spots(scene, shot, crystal) for crystal in shot.crystals]
     for spots in drawn:
-        kernels.add_spots(spots["pixel"], spots["photons"], flat)
+        exposure.add_spots(spots["pixel"], spots["photons"], flat)
     measured = [_measure(scene, crystal, spots, flat) for crystal, spots in zip(shot.crystals, drawn)]
     counted = np.empty(flat.size, np.int32)
-    kernels.count_photons(rng, flat, counted)
+    exposure.count_photons(rng, flat, counted)
     return Frame(shot, counted.reshape(expected.shape), expected, tuple(m[0] for m in measured),
                  tuple(m[1] for m in measured), rng)
 
@@ -97,41 +101,41 @@ def _draw_crystal_spots(scene, shot, crystal):
     """Candidates near the Ewald sphere, drawn: dict with hkl, excitation, first, pixel, photons."""
     options = scene.options
     k0 = 1.0 / wavelength_angstrom(shot.photon_energy_ev)
-    blocks = crystals.block_transform(options.block_shape, options.block_angstrom)
-    eta = np.radians(options.mosaicity_deg) / FWHM
-    hkl, excitation = _candidates(scene, shot, crystal, k0, blocks, eta)
+    profile = simulate.Profile(crystals.block_transform(options.block_shape, options.block_angstrom), shot.spectrum,
+                               np.radians(options.mosaicity_deg) / FWHM, options.divergence_rad, options.point_spread_px)
+    hkl, excitation = _candidates(scene, crystal, k0, profile)
     q0 = np.ascontiguousarray(hkl @ crystal.axes.T)
     strength = _strength(scene, crystal, hkl, q0, k0)
     seen = strength > 0
     hkl, excitation, q0, strength = hkl[seen], excitation[seen], q0[seen], strength[seen]
-    shape = scene.stack_shape
-    first = np.zeros(len(hkl) + 1, np.int64)
-    patch = np.empty((min(shape[1], 512), min(shape[2], 512)))
+    geometry = scene.geometry.shifted(*-shot.source_m)
+    inverse, shape = panel_inverses(geometry), scene.stack_shape
+    first, patch = np.zeros(len(hkl) + 1, np.int64), np.empty((min(shape[1], 512), min(shape[2], 512)))
     room = 200_000
     while True:
         pixel, photons = np.empty(room, np.int64), np.empty(room, np.float32)
-        used = kernels.draw_spots(scene.geometry, scene.inverse, k0, q0, strength, blocks, shot.spectrum, eta,
-                                  options.divergence_rad, options.point_spread_px, DRAWN_FROM_PHOTONS, first, pixel,
-                                  photons, patch)
+        used = simulate.draw_spots(geometry, inverse, k0, q0, strength, profile, DRAWN_FROM_PHOTONS, first, pixel, photons,
+                                   patch)
         if used <= room:
             break
         room = used
-    photons = photons[:used] * scene.transmission.reshape(-1)[pixel[:used]]
-    return {"hkl": hkl, "excitation": excitation, "first": first, "pixel": pixel[:used], "photons": photons}
+    pixel = pixel[:used]
+    photons = photons[:used] * scene.transmission.reshape(-1)[pixel]
+    return {"hkl": hkl, "excitation": excitation, "first": first, "pixel": pixel, "photons": photons}
 
 
-def _candidates(scene, shot, crystal, k0, blocks, eta):
+def _candidates(scene, crystal, k0, profile):
     """Indices (n, 3) and excitation errors (n,) of reflections that could be on the image."""
     options = scene.options
     q_max = 1.0 / options.resolution_angstrom
     limits = np.floor(q_max * np.array(crystal.cell.parameters[:3])).astype(np.int64)
-    half_band = np.abs(shot.spectrum[:, 1] - 1.0).max() + 5.0 * shot.spectrum[:, 2].max()
-    reach = 4.0 * blocks[:, 1].max() + 5.0 * options.divergence_rad * k0
+    half_band = np.abs(profile.spectrum[:, 1] - 1.0).max() + 5.0 * profile.spectrum[:, 2].max()
+    reach = 4.0 * profile.blocks[:, 1].max() + 5.0 * profile.divergence * k0
     room = 20_000
     while True:
         hkl, excitation = np.empty((room, 3), np.int32), np.empty(room)
-        n = kernels.near_sphere(np.ascontiguousarray(crystal.axes), limits, k0, 0.01, q_max, reach, 5.0 * eta, half_band,
-                                hkl, excitation)
+        n = simulate.near_sphere(np.ascontiguousarray(crystal.axes), limits, k0, 0.01, q_max, reach, 5.0 * profile.eta,
+                                 half_band, hkl, excitation)
         if n <= room:
             return hkl[:n].astype(np.int64), excitation[:n]
         room = n
@@ -157,9 +161,9 @@ def _measure(scene, crystal, spots, expected):
     """(row of the lattice, columns of its reflections) of the truth file."""
     options = scene.options
     good = (scene.mask == 0).reshape(-1)
-    variance = readout_variance(scene)
+    variance = scene.electronics.variance(expected)
     rows = np.zeros((len(spots["hkl"]), 5))
-    kernels.measure_spots(spots["first"], spots["pixel"], spots["photons"], expected, good, variance,
+    exposure.measure_spots(spots["first"], spots["pixel"], spots["photons"], expected, good, variance,
                           *scene.stack_shape[1:], rows)
     listed = rows[:, 0] >= LISTED_FROM_PHOTONS
     photons, bound = rows[listed, 0], rows[listed, 4]
@@ -175,28 +179,3 @@ def _measure(scene, crystal, spots, expected):
     reflections = {"hkl": hkl, "photons": photons, "panel": rows[listed, 1].astype(int), "fs": rows[listed, 2],
                    "ss": rows[listed, 3], "sigma_bound": bound, "excitation_error": np.abs(spots["excitation"][listed])}
     return lattice, reflections
-
-
-def readout_variance(scene):
-    """(n,) float32 variance of a pixel's reading beside that of the photons, photons^2: noise and rounding."""
-    options = scene.options
-    rounding = 1.0 / 12.0 if options.noise_adu > 0 else 0.0
-    return np.full(scene.mask.size, (options.noise_adu ** 2 + rounding) / options.adu_per_photon ** 2, np.float32)
-
-
-def words(scene, counted, rng, out):
-    """Read the photons (P, SS, FS) out into detector words `out`, an integer stack of the same shape."""
-    options = scene.options
-    pedestal = scene.pedestal
-    if options.common_mode_adu > 0:
-        offset = options.common_mode_adu * rng.standard_normal(len(pedestal))
-        pedestal = pedestal + offset.astype(np.float32)[:, None, None]
-    size = counted.size
-    full = lambda value: np.full(size, value, np.float32)
-    low = np.iinfo(out.dtype).min if out.dtype.kind == "i" else 0
-    flat = out.reshape(-1)
-    kernels.read_out(rng, counted.reshape(-1), full(options.adu_per_photon), np.ascontiguousarray(pedestal.reshape(-1)),
-                     full(options.noise_adu), low, options.saturation_adu, flat)
-    flat[scene.dead] = 0
-    flat[scene.hot] = np.minimum(options.saturation_adu,
-                                 pedestal.reshape(-1)[scene.hot] + options.adu_per_photon * rng.gamma(4.0, 50.0, scene.hot.size))

@@ -42,6 +42,8 @@ class SimulateOptions:
     divergence_rad: float = option(1e-4, "divergence, one sigma", "rad", low=0)
     polarisation_fraction: float = option(1.0, "share of the intensity that is polarised horizontally", low=0, high=1)
 
+    source_sigma_um: tuple = option((0.0, 0.0, 0.0), "spread of the point of interaction, x, y, z", "um")
+
     layout: str = option("flat", "detector", choices=("flat", "tiles", "cspad", "jungfrau"))
     size: int = option(1024, "pixels along an edge of the flat or tiled detector", low=16)
     pixel_um: float = option(75.0, "pixel edge", "um", low=1)
@@ -75,9 +77,11 @@ class SimulateOptions:
 
     def __post_init__(self):
         check_options(self)
-        if len(self.cell) != 6 or len(self.perturb_px) != 2 or not self.lattices or min(self.lattices) < 1:
-            raise MpixfelError("wrong number of values", "cell, perturb_px or lattices",
-                               "cell: 6 numbers; perturb_px: 2; lattices: one or more, from 1")
+        for name, count in (("cell", 6), ("perturb_px", 2), ("source_sigma_um", 3)):
+            if len(getattr(self, name)) != count:
+                raise MpixfelError(f"{len(getattr(self, name))} values", name, f"give {count}")
+        if not self.lattices or min(self.lattices) < 1:
+            raise MpixfelError(f"{self.lattices} lattices in a hit", "lattices", "give one or more numbers from 1")
 
     @classmethod
     def of(cls, kind, **given):

@@ -50,7 +50,8 @@ def simulate(options, progress=None):
     scene = make_scene(options)
     write_inputs(folder, scene)
     if options.dark_frames:
-        _write_dark(folder / f"{options.stem}-dark.h5", scene)
+        for stage in range(scene.electronics.stages):
+            _write_dark(folder / f"{options.stem}-dark{f'-g{stage}' if stage else ''}.h5", scene, stage)
     truth = TruthWriter(_attributes(scene, text))
     _write_images(folder / f"{options.stem}.h5", scene, truth, progress)
     # Last, under its final name only when whole: its presence says that the run is complete.
@@ -62,12 +63,12 @@ def simulate(options, progress=None):
 def _write_images(path, scene, truth, progress):
     options, arrangement = scene.options, scene.arrangement
     energies = []
-    block = np.zeros(arrangement.block_shape, scene.word_dtype)
-    stack = np.zeros(scene.stack_shape, scene.word_dtype)
+    block = np.zeros(arrangement.block_shape, scene.electronics.dtype)
+    stack = np.zeros(scene.stack_shape, scene.electronics.dtype)
     with nxmx.StackWriter(path, f"simulated {options.stem}", options.frames, block.shape, block.dtype) as out:
         for i in range(options.frames):
             frame = frames.simulate_frame(scene, i)
-            frames.words(scene, frame.counted, frame.rng, stack)
+            scene.electronics.words(frame.counted, frame.rng, stack)
             arrangement.pack(stack, block)
             out.frame(i, block)
             energies.append(frame.shot.photon_energy_ev)
@@ -80,15 +81,15 @@ def _write_images(path, scene, truth, progress):
         out.detector(mask, options.distance_mm * 1e-3, options.pixel_um * 1e-6, options.saturation_adu)
 
 
-def _write_dark(path, scene):
-    """Frames without any photon, in the layout of the images."""
-    options, arrangement = scene.options, scene.arrangement
-    block = np.zeros(arrangement.block_shape, scene.word_dtype)
-    stack = np.zeros(scene.stack_shape, scene.word_dtype)
+def _write_dark(path, scene, stage):
+    """Frames without any photon, in the layout of the images; in a gain stage of its own where there are several."""
+    options, arrangement, electronics = scene.options, scene.arrangement, scene.electronics
+    block = np.zeros(arrangement.block_shape, electronics.dtype)
+    stack = np.zeros(scene.stack_shape, electronics.dtype)
     nothing = np.zeros(scene.stack_shape, np.int32)
     with nxmx.StackWriter(path, f"simulated {options.stem}, dark", options.dark_frames, block.shape, block.dtype) as out:
         for i in range(options.dark_frames):
-            frames.words(scene, nothing, np.random.default_rng([options.seed, 2, i]), stack)
+            electronics.words(nothing, np.random.default_rng([options.seed, 2, stage, i]), stack, stage)
             arrangement.pack(stack, block)
             out.frame(i, block)
         out.beam(np.full(options.dark_frames, options.photon_energy_ev), options.bandwidth_fwhm)
@@ -109,9 +110,8 @@ def write_inputs(folder, scene):
         text = write_geometry(Detector(panels), beam, z, None, layout)
         (folder / f"{name}.geom").write_text(f"; simulated {name}\n" + text)
     (folder / f"{stem}.cell").write_text(write_cell(scene.cell))
-    dark = ""
     (folder / "run.cfg").write_text(f"[mpixfel]\nsource = {stem}.h5\ngeometry = {stem}.geom\ncell = {stem}.cell\n"
-                                    f"output = out\n{dark}")
+                                    "output = out\n")
 
 
 def _gaussian_fwhm(options):
@@ -150,4 +150,5 @@ def _frame_row(scene, frame):
     shot = frame.shot
     return {"is_blank": shot.is_blank, "photon_energy_eV": shot.photon_energy_ev,
             "wavelength_A": wavelength_angstrom(shot.photon_energy_ev), "background_ph_at_ring": shot.background_ph,
-            "bandwidth_rel_fwhm": scene.options.bandwidth_fwhm, "distance_mm": scene.options.distance_mm}
+            "bandwidth_rel_fwhm": scene.options.bandwidth_fwhm, "distance_mm": scene.options.distance_mm,
+            "source_m": shot.source_m}

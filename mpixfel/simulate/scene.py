@@ -3,11 +3,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpixfel.kernels.geometry import panel_inverses
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import PanelGeometry
 from mpixfel.simulate import structure
 from mpixfel.simulate.layouts import Arrangement, make_arrangement
+from mpixfel.simulate.readout import Electronics, make_electronics
 from mpixfel.units import wavelength_angstrom
 
 MASK_GAP, MASK_DEAD, MASK_NOISY = 1, 2, 16     # bits of an NXmx pixel mask
@@ -22,13 +22,10 @@ class Scene:
     options: object
     arrangement: Arrangement
     geometry: PanelGeometry
-    inverse: np.ndarray          # (P, 3, 3), see kernels.geometry.panel_inverses
     cell: UnitCell
     intensities: object          # callable (hkl, q) -> |F|^2
     mask: np.ndarray             # (P, SS, FS) uint32, bits MASK_*
-    dead: np.ndarray             # (n,) flat indices
-    hot: np.ndarray              # (n,) flat indices
-    pedestal: np.ndarray         # ADU
+    electronics: Electronics
     water: np.ndarray            # background of level 1 at the water ring, photons/pixel
     dirt: np.ndarray             # rings, streak and hot region, photons/pixel
     transmission: np.ndarray     # share of the photons that the shadow lets through
@@ -36,13 +33,6 @@ class Scene:
     @property
     def stack_shape(self):
         return self.arrangement.detector.stack_shape
-
-    @property
-    def word_dtype(self):
-        """Signed words where noise can take them below zero."""
-        options = self.options
-        signed = options.noise_adu > 0 and options.pedestal_adu < 6 * (options.noise_adu + options.pedestal_sigma_adu)
-        return np.dtype(np.int32 if signed else np.uint16)
 
 
 def make_scene(options):
@@ -52,7 +42,6 @@ def make_scene(options):
     geometry = arrangement.detector.geometry(options.distance_mm * 1e-3)
     cell = _cell(options)
     shape = arrangement.detector.stack_shape
-    size = int(np.prod(shape))
     inside = _inside(arrangement.detector)
     radius_px = _radius(geometry, shape) / (options.pixel_um * 1e-6)
     mask = np.where(inside & (radius_px >= options.beam_stop_px), 0, MASK_GAP).astype(np.uint32)
@@ -62,13 +51,13 @@ def make_scene(options):
     if options.mask_bad_pixels:
         mask.reshape(-1)[dead] |= MASK_DEAD
         mask.reshape(-1)[hot] |= MASK_NOISY
-    pedestal = (options.pedestal_adu + options.pedestal_sigma_adu * rng.standard_normal(size)).reshape(shape)
+    electronics = make_electronics(options, shape, dead, hot, rng)
     water, dirt, transmission = _photon_maps(options, geometry, shape, rng)
     hole = (radius_px < options.beam_stop_px) | ~inside
     for image in (water, dirt):
         image[hole] = 0.0
-    return Scene(options, arrangement, geometry, panel_inverses(geometry), cell, _intensities(options, cell), mask, dead, hot,
-                 pedestal.astype(np.float32), water, dirt, transmission)
+    return Scene(options, arrangement, geometry, cell, _intensities(options, cell), mask, electronics, water, dirt,
+                 transmission)
 
 
 def _cell(options):
