@@ -1,182 +1,150 @@
-"""Peaks of an image stack: where 3 x 3 sums stand out, what belongs together, and how much it holds."""
+"""From pixels that stand out to peaks: which belong together, how much they hold, what their surroundings look like."""
 import numpy as np
 from numba import njit
 
+# NaN marks bad pixels, so the compiler must not assume that there are none.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
-ZERO = np.float32(0)
-CHUNK = 64          # pixels screened together: four AVX-512 words
-STRIP = 4           # rows that share one interpolation between boxes
-BEYOND = np.float32(3e38)
 GUARD = 6           # half width of the square from which a peak's own background is taken
+NEAR, FAR = 3, 8    # the reach of the arms along which a peak is compared with its neighbourhood, pixels
+
+
+def _arms(n_directions=16):
+    """(16, 6, 3, 2) pixel offsets (ss, fs): arms all around, their columns outwards, the pixels across a column."""
+    angle = np.arange(n_directions)[:, None, None] * (2 * np.pi / n_directions)
+    along, across = np.arange(NEAR, FAR + 1)[None, :, None], np.arange(-1, 2)[None, None, :]
+    ss = along * np.sin(angle) + across * np.cos(angle)
+    fs = along * np.cos(angle) - across * np.sin(angle)
+    return np.rint(np.stack([ss, fs], axis=-1)).astype(np.int64)
+
+
+ARMS = _arms()
+
+SUMMIT = np.dtype([
+    ("at", "i8"),             # flat index of the highest 3 x 3 sum
+    ("panel", "i4"), ("s", "i4"), ("f", "i4"),
+    ("box", "i4"),            # background box of the summit
+    ("height", "f4"),         # 3 x 3 sum above the box background
+    ("background", "f4"), ("n_background", "i4"),    # own background per pixel, and how many pixels it comes from
+    ("level", "f4"),          # background along the brightest line through the summit, per pixel
+    ("core", "f4"),           # 3 x 3 sum above the own background
+    ("core_max", "f4"),       # its largest pixel
+    ("core_pixels", "i4"),
+    ("intensity", "f4"), ("n_pixels", "i4"), ("max_pixel", "f4"),     # of all pixels of the peak, above background
+    ("ds", "f4"), ("df", "f4"),                          # centroid from the summit, pixels
+    ("mss", "f4"), ("msf", "f4"), ("mff", "f4"),         # central second moments, pixels^2
+])
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def expand(boxes, width, out):
-    """Interpolate one grid row `boxes` (nx,) linearly to `width` pixels; constant beyond the outer box centres."""
-    nx, edge = boxes.size, np.float32(width / boxes.size)
-    start = 0
-    for i in range(nx + 1):
-        left, right = boxes[max(i - 1, 0)], boxes[min(i, nx - 1)]
-        stop = width if i == nx else int(np.ceil((i + 0.5) * edge - 0.5))
-        slope = (right - left) / edge
-        base = left - slope * ((i - np.float32(0.5)) * edge - np.float32(0.5))
-        for x in range(start, stop):
-            out[x] = base + slope * np.float32(x)
-        start = stop
+def _place(at, n_ss, n_fs):
+    """Panel, ss, fs of a flat index."""
+    p = at // (n_ss * n_fs)
+    rest = at - p * (n_ss * n_fs)
+    s = rest // n_fs
+    return p, s, rest - s * n_fs
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _blend(above, below, weight, out):
-    for x in range(out.size):
-        out[x] = above[x] + weight * (below[x] - above[x])
+def box_at(p, s, f, first, grid, shape):
+    """The background box that holds pixel (p, s, f)."""
+    return first[p] + (s * grid[p, 0] // shape[p, 0]) * grid[p, 1] + f * grid[p, 1] // shape[p, 1]
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _excess(row, mean, out):
-    """A pixel row above its background, 0 where bad; `out` has one column before the first."""
-    for x in range(row.size):
-        v = row[x] - mean[x]
-        out[x + 1] = v if v == v else ZERO
+def _root(label, parent):
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _sum3(line, out):
-    for x in range(out.size):
-        out[x] = line[x] + line[x + 1] + line[x + 2]
+def divide(index, value, order, shape, first, grid, variance, quantum, owner, parent, seeds):
+    """Divide the pixels that stand out among their summits (watershed), and drown summits that noise may have made.
 
-
-@njit(cache=True, fastmath=FASTMATH)
-def _pick(sums, limit, first, index, value, n):
-    """Append the pixels of one row whose 3 x 3 sum exceeds the limit; sums (3, chunks, CHUNK), limit (chunks, CHUNK)."""
-    for k in range(limit.shape[0]):
-        hits = 0
-        for x in range(CHUNK):
-            hits += (sums[0, k, x] + sums[1, k, x] + sums[2, k, x]) > limit[k, x]
-        if hits > 0:
-            for x in range(CHUNK):
-                s = sums[0, k, x] + sums[1, k, x] + sums[2, k, x]
-                if s > limit[k, x]:
-                    if n < index.size:
-                        index[n] = first + k * CHUNK + x
-                        value[n] = s
-                    n += 1
-    return n
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def screen(image, shape, first, grid, mean, threshold, line, rows, index, value):
-    """All pixels whose 3 x 3 sum above the local background exceeds the local threshold.
+    Pixels are taken from the highest down. One without a neighbour above it is a new summit. Where two regions meet,
+    the lower summit survives if it rises above the saddle by more than three standard deviations of the difference of
+    two 3 x 3 sums there; otherwise its region falls to the higher one.
 
     Parameters
     ----------
-    image : (P, SS, FS) float32, NaN = bad
-    shape : (P, 2) int64
-    first : (P,) int64, grid : (P, 2) int64
-        Boxes of the panels, see `kernels.background`.
-    mean, threshold : (B,) float32
-        Background per pixel, and the least 3 x 3 sum above it; both are interpolated between box centres.
-    line : (W + 2,) float32, rows : (9, W) float32
-        Work space; W is a whole number of chunks that holds FS.
-    index : (room,) int64, value : (room,) float32
-        Out: flat indices in ascending order, and their sums.
+    index : (n,) int64, value : (n,) float32
+        Flat indices and 3 x 3 sums above the background.
+    order : (n,) int64
+        Positions in `index` by falling value.
+    variance : (B,) float32
+        Background variance per pixel, of each box; `quantum` the size of one photon.
+    owner : (P, SS, FS) int32
+        Zero before; becomes 1 + the summit's number.
+    parent : (n + 1,) int32, seeds : (n,) int64
+        Work space; `seeds` then holds the positions in `index` of the summits, highest first.
 
     Returns
     -------
     int
-        Pixels found; may exceed the room.
+        Number of summits.
     """
-    n, n_ss, n_fs = 0, image.shape[1], image.shape[2]
-    sums, level, limit = rows[:3], rows[3], rows[4]
-    folded, limits = rows[:3].reshape(3, -1, CHUNK), rows[4].reshape(-1, CHUNK)
-    for p in range(first.size):
-        height, width, ny, nx = shape[p, 0], shape[p, 1], grid[p, 0], grid[p, 1]
-        line[:] = ZERO
-        sums[:] = ZERO
-        for r in range(5, 9):
-            rows[r, width:] = BEYOND
-        current = -1
-        for s in range(height + 1):
-            if s % STRIP == 0:
-                at = min(max((s + 0.5 * STRIP) * ny / height - 0.5, 0.0), ny - 1.0)
-                j = min(int(at), max(ny - 2, 0))
-                if j != current:
-                    current = j
-                    b, c = first[p] + j * nx, first[p] + min(j + 1, ny - 1) * nx
-                    expand(mean[b:b + nx], width, rows[5])
-                    expand(mean[c:c + nx], width, rows[6])
-                    expand(threshold[b:b + nx], width, rows[7])
-                    expand(threshold[c:c + nx], width, rows[8])
-                _blend(rows[5], rows[6], np.float32(at - j), level)
-                _blend(rows[7], rows[8], np.float32(at - j), limit)
-            if s < height:
-                _excess(image[p, s, :width], level, line)
-                _sum3(line, sums[s % 3])
-            else:
-                sums[s % 3, :] = ZERO
-            if s > 0:
-                n = _pick(folded, limits, (p * n_ss + s - 1) * n_fs, index, value, n)
-    return n
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def mark(index, value, score):
-    """Write `value` at `index` into the flat map `score`, which is zero elsewhere."""
-    for i in range(index.size):
-        score[index[i]] = value[i]
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def unmark(index, score, owner):
-    """Undo `mark` and `climb`, so that the maps can be used again."""
-    for i in range(index.size):
-        score[index[i]] = ZERO
-        owner[index[i]] = 0
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def _best_neighbour(at, score, shape, n_ss, n_fs):
-    """The highest of the 3 x 3 pixels around flat index `at`; the first of equals."""
-    p, rest = at // (n_ss * n_fs), at % (n_ss * n_fs)
-    s, f = rest // n_fs, rest % n_fs
-    best, top = at, score[at]
-    for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
-        for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
-            k = (p * n_ss + j) * n_fs + i
-            if score[k] > top or (score[k] == top and k < best and top > 0):
-                best, top = k, score[k]
-    return best
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def climb(index, score, owner, shape, n_ss, n_fs, up, seeds):
-    """Give every marked pixel to the summit that steepest ascent leads to.
-
-    `owner` (flat int32, zero before) becomes 1 + the summit's number; `up` (n,) is work space. Returns the number of
-    summits; `seeds` (room,) holds their flat indices. Summits beyond the room own nothing.
-    """
+    n_ss, n_fs = owner.shape[1], owner.shape[2]
     n = 0
-    for i in range(index.size):
-        owner[index[i]] = -1 - i
-    for i in range(index.size):
-        up[i] = _best_neighbour(index[i], score, shape, n_ss, n_fs)
-    for i in range(index.size):
-        if up[i] == index[i]:
-            if n < seeds.size:
-                seeds[n] = index[i]
-            owner[index[i]] = n + 1 if n < seeds.size else 0
+    for k in range(order.size):
+        at = index[order[k]]
+        v = value[order[k]]
+        p, s, f = _place(at, n_ss, n_fs)
+        best = 0
+        for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
+            for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
+                if owner[p, j, i] == 0:
+                    continue
+                other = _root(owner[p, j, i], parent)
+                if other == best:
+                    continue
+                if best == 0:
+                    best = other
+                    continue
+                low, high = max(best, other), min(best, other)     # later labels belong to lower summits
+                q, t, g = _place(index[seeds[low - 1]], n_ss, n_fs)
+                noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
+                if value[seeds[low - 1]] - v < 3.0 * noise:
+                    parent[low] = high
+                best = high
+        if best == 0:
+            seeds[n] = order[k]
             n += 1
-    for i in range(index.size):
-        at = index[i]
-        while owner[at] < 0:
-            at = up[-1 - owner[at]]
-        owner[index[i]] = owner[at]
-    return n
+            best = n
+            parent[n] = n
+        owner[p, s, f] = best
+    return _renumber(index, n, n_ss, n_fs, owner, parent, seeds)
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def surroundings(image, owner, shape, p, s, f, low, high):
+def _renumber(index, n, n_ss, n_fs, owner, parent, seeds):
+    kept = 0
+    for label in range(1, n + 1):
+        if parent[label] == label:
+            seeds[kept] = seeds[label - 1]
+            kept += 1
+            parent[label] = -kept
+    for i in range(index.size):
+        p, s, f = _place(index[i], n_ss, n_fs)
+        label = owner[p, s, f]
+        while parent[label] > 0:
+            label = parent[label]
+        owner[p, s, f] = -parent[label]
+    return kept
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def forget(index, owner):
+    """Undo `divide`, so that the map can be used again."""
+    flat = owner.reshape(-1)
+    for i in range(index.size):
+        flat[index[i]] = 0
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _surroundings(image, owner, shape, p, s, f, low, high):
     """Mean of the free pixels of the square around (s, f) whose values lie between two bounds, and their number."""
-    n, s1 = 0, 0.0
+    n, total = 0, 0.0
     for j in range(max(s - GUARD, 0), min(s + GUARD + 1, shape[p, 0])):
         for i in range(max(f - GUARD, 0), min(f + GUARD + 1, shape[p, 1])):
             v = image[p, j, i]
@@ -184,61 +152,111 @@ def surroundings(image, owner, shape, p, s, f, low, high):
             if near or owner[p, j, i] != 0 or not (v >= low and v <= high):
                 continue
             n += 1
-            s1 += v
-    return s1 / max(n, 1), n
+            total += v
+    return total / max(n, 1), n
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def measure(image, score, owner, seeds, index, shape, box_mean, box_variance, quantum, out):
-    """Sum, centroid and shape of each summit's pixels: those it owns and the 3 x 3 around it.
+def _arm(image, shape, p, s, f, arm, columns):
+    """Lower median over the columns of an arm of their mean pixel; inf where the panel or the good pixels end.
 
-    `box_mean`, `box_variance` (n,) are the interpolated background at the summits. `out` (n, 10) float64: panel, ss, fs
-    (pixel centres at whole numbers), intensity, background, pixels, largest pixel, 3 x 3 sum above the own background,
-    background pixels, second moment (pixels^2).
+    A neighbouring peak covers less than half of the columns, a ring or streak all of them.
     """
-    n_ss, n_fs = image.shape[1], image.shape[2]
-    for k in range(seeds.size):
-        p, rest = seeds[k] // (n_ss * n_fs), seeds[k] % (n_ss * n_fs)
-        s, f = rest // n_fs, rest % n_fs
-        reach = 4.0 * np.sqrt(box_variance[k]) + 3.0 * quantum
-        background, n = surroundings(image, owner, shape, p, s, f, box_mean[k] - reach, box_mean[k] + reach)
-        if n < 16:
-            background = box_mean[k]
-        out[k, 0], out[k, 4], out[k, 8] = p, background, n
-        for c in (1, 2, 3, 5, 6, 7, 9):
-            out[k, c] = 0.0
-        for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
-            for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
-                v = image[p, j, i] - background
-                if v == v:
-                    out[k, 7] += v
-                    if owner[p, j, i] != k + 1:
-                        _add(out[k], v, j - s, i - f)
-    for i in range(index.size):
-        p, rest = index[i] // (n_ss * n_fs), index[i] % (n_ss * n_fs)
-        s, f = rest // n_fs, rest % n_fs
-        k = owner[p, s, f] - 1
-        if k >= 0:
-            v = image[p, s, f] - out[k, 4]
-            if v == v:
-                rest = seeds[k] % (n_ss * n_fs)
-                _add(out[k], v, s - rest // n_fs, f - rest % n_fs)
-    for k in range(seeds.size):
-        rest = seeds[k] % (n_ss * n_fs)
-        total = out[k, 3]
-        if total > 0:
-            ds, df = out[k, 1] / total, out[k, 2] / total
-            out[k, 9] = max(out[k, 9] / total - ds * ds - df * df, 0.0)
-            out[k, 1], out[k, 2] = ds, df
-        out[k, 1] += rest // n_fs
-        out[k, 2] += rest % n_fs
+    n = 0
+    for c in range(arm.shape[0]):
+        count, total = 0, 0.0
+        for k in range(arm.shape[1]):
+            j, i = s + arm[c, k, 0], f + arm[c, k, 1]
+            if 0 <= j < shape[p, 0] and 0 <= i < shape[p, 1] and image[p, j, i] == image[p, j, i]:
+                count += 1
+                total += image[p, j, i]
+        if count > 0:
+            mean, b = total / count, n - 1
+            while b >= 0 and columns[b] > mean:
+                columns[b + 1] = columns[b]
+                b -= 1
+            columns[b + 1] = mean
+            n += 1
+    return columns[(n - 1) // 2] if n > 2 else np.inf
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _level(image, shape, p, s, f, columns):
+    """The brightest line through (s, f): over eight directions, the darker of the two opposite arms."""
+    level = -np.inf
+    for k in range(ARMS.shape[0] // 2):
+        one = _arm(image, shape, p, s, f, ARMS[k], columns)
+        other = _arm(image, shape, p, s, f, ARMS[k + ARMS.shape[0] // 2], columns)
+        both = min(one, other)
+        if both > level and both < np.inf:
+            level = both
+    return level
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def _add(row, v, ds, df):
-    row[1] += v * ds
-    row[2] += v * df
-    row[3] += v
-    row[5] += 1
-    row[6] = max(row[6], v)
-    row[9] += v * (ds * ds + df * df)
+    """One pixel more; moments are sums until `_finish`."""
+    row["intensity"] += v
+    row["n_pixels"] += 1
+    row["max_pixel"] = max(row["max_pixel"], v)
+    row["ds"] += v * ds
+    row["df"] += v * df
+    row["mss"] += v * ds * ds
+    row["msf"] += v * ds * df
+    row["mff"] += v * df * df
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _finish(row):
+    total = row["intensity"]
+    if total > 0:
+        row["ds"] /= total
+        row["df"] /= total
+        row["mss"] = row["mss"] / total - row["ds"] * row["ds"]
+        row["msf"] = row["msf"] / total - row["ds"] * row["df"]
+        row["mff"] = row["mff"] / total - row["df"] * row["df"]
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def measure(image, owner, index, value, seeds, shape, first, grid, mean, variance, quantum, out):
+    """Measure the peaks that `divide` has found: each owns the pixels given to it, and the 3 x 3 around its summit.
+
+    Parameters
+    ----------
+    image : (P, SS, FS) float32
+    seeds : (n,) int64
+        Positions in `index` of the summits.
+    mean, variance : (B,) float32
+        Background of the boxes.
+    out : (n,) SUMMIT, zeroed
+    """
+    n_ss, n_fs = image.shape[1], image.shape[2]
+    columns = np.empty(FAR - NEAR + 1)
+    for k in range(seeds.size):
+        row, at = out[k], index[seeds[k]]
+        p, s, f = _place(at, n_ss, n_fs)
+        b = box_at(p, s, f, first, grid, shape)
+        reach = 4.0 * np.sqrt(variance[b]) + 3.0 * quantum
+        background, n = _surroundings(image, owner, shape, p, s, f, mean[b] - reach, mean[b] + reach)
+        row["background"] = background if n >= 16 else mean[b]
+        row["at"], row["panel"], row["s"], row["f"], row["box"] = at, p, s, f, b
+        row["height"], row["n_background"] = value[seeds[k]], n
+        row["level"] = _level(image, shape, p, s, f, columns)
+        for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
+            for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
+                v = image[p, j, i] - row["background"]
+                if v == v:
+                    row["core"] += v
+                    row["core_max"] = max(row["core_max"], v)
+                    row["core_pixels"] += 1
+                    if owner[p, j, i] != k + 1:
+                        _add(row, v, j - s, i - f)
+    for m in range(index.size):
+        p, s, f = _place(index[m], n_ss, n_fs)
+        k = owner[p, s, f] - 1
+        if 0 <= k < out.size:
+            v = image[p, s, f] - out[k]["background"]
+            if v == v:
+                _add(out[k], v, s - out[k]["s"], f - out[k]["f"])
+    for k in range(out.size):
+        _finish(out[k])

@@ -1,0 +1,118 @@
+"""Where the 3 x 3 sums of an image stand out of the local background: the one pass over all pixels."""
+import numpy as np
+from numba import njit
+
+# NaN marks bad pixels, so the compiler must not assume that there are none.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+ZERO = np.float32(0)
+CHUNK = 64          # pixels screened together: four AVX-512 words
+STRIP = 4           # rows that share one interpolation between boxes
+BEYOND = np.float32(3e38)
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def expand(boxes, width, out):
+    """Interpolate one grid row `boxes` (nx,) linearly to `width` pixels; constant beyond the outer box centres."""
+    nx, edge = boxes.size, np.float32(width / boxes.size)
+    start = 0
+    for i in range(nx + 1):
+        left, right = boxes[max(i - 1, 0)], boxes[min(i, nx - 1)]
+        stop = width if i == nx else int(np.ceil((i + 0.5) * edge - 0.5))
+        slope = (right - left) / edge
+        base = left - slope * ((i - np.float32(0.5)) * edge - np.float32(0.5))
+        for x in range(start, stop):
+            out[x] = base + slope * np.float32(x)
+        start = stop
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _blend(above, below, weight, out):
+    for x in range(out.size):
+        out[x] = above[x] + weight * (below[x] - above[x])
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _excess(row, mean, out):
+    """A pixel row above its background, 0 where bad; `out` has one column before the first."""
+    for x in range(row.size):
+        v = row[x] - mean[x]
+        out[x + 1] = v if v == v else ZERO
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _sum3(line, out):
+    for x in range(out.size):
+        out[x] = line[x] + line[x + 1] + line[x + 2]
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _pick(sums, limit, first, index, value, n):
+    """Append the pixels of one row whose 3 x 3 sum exceeds the limit; sums (3, chunks, CHUNK), limit (chunks, CHUNK)."""
+    for k in range(limit.shape[0]):
+        hits = 0
+        for x in range(CHUNK):
+            hits += (sums[0, k, x] + sums[1, k, x] + sums[2, k, x]) > limit[k, x]
+        if hits > 0:
+            for x in range(CHUNK):
+                s = sums[0, k, x] + sums[1, k, x] + sums[2, k, x]
+                if s > limit[k, x]:
+                    if n < index.size:
+                        index[n] = first + k * CHUNK + x
+                        value[n] = s
+                    n += 1
+    return n
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def screen(image, shape, first, grid, mean, threshold, line, rows, index, value):
+    """All pixels whose 3 x 3 sum above the local background exceeds the local threshold.
+
+    Parameters
+    ----------
+    image : (P, SS, FS) float32, NaN = bad
+    shape : (P, 2) int64
+    first : (P,) int64, grid : (P, 2) int64
+        Boxes of the panels, see `kernels.background`.
+    mean, threshold : (B,) float32
+        Background per pixel, and the least 3 x 3 sum above it; both are interpolated between box centres.
+    line : (W + 2,) float32, rows : (9, W) float32
+        Work space; W is a whole number of chunks that holds FS.
+    index : (room,) int64, value : (room,) float32
+        Out: flat indices in ascending order, and their sums.
+
+    Returns
+    -------
+    int
+        Pixels found; may exceed the room.
+    """
+    n, n_ss, n_fs = 0, image.shape[1], image.shape[2]
+    sums, level, limit = rows[:3], rows[3], rows[4]
+    folded, limits = rows[:3].reshape(3, -1, CHUNK), rows[4].reshape(-1, CHUNK)
+    for p in range(first.size):
+        height, width, ny, nx = shape[p, 0], shape[p, 1], grid[p, 0], grid[p, 1]
+        line[:] = ZERO
+        sums[:] = ZERO
+        for r in range(5, 9):
+            rows[r, width:] = BEYOND
+        current = -1
+        for s in range(height + 1):
+            if s % STRIP == 0:
+                at = min(max((s + 0.5 * STRIP) * ny / height - 0.5, 0.0), ny - 1.0)
+                j = min(int(at), max(ny - 2, 0))
+                if j != current:
+                    current = j
+                    b, c = first[p] + j * nx, first[p] + min(j + 1, ny - 1) * nx
+                    expand(mean[b:b + nx], width, rows[5])
+                    expand(mean[c:c + nx], width, rows[6])
+                    expand(threshold[b:b + nx], width, rows[7])
+                    expand(threshold[c:c + nx], width, rows[8])
+                _blend(rows[5], rows[6], np.float32(at - j), level)
+                _blend(rows[7], rows[8], np.float32(at - j), limit)
+            if s < height:
+                _excess(image[p, s, :width], level, line)
+                _sum3(line, sums[s % 3])
+            else:
+                sums[s % 3, :] = ZERO
+            if s > 0:
+                n = _pick(folded, limits, (p * n_ss + s - 1) * n_fs, index, value, n)
+    return n
