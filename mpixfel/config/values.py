@@ -1,5 +1,4 @@
 """Text to values: what a word in a configuration means, judged by the field of the data class it is for."""
-import difflib
 import math
 import types
 import typing
@@ -10,24 +9,6 @@ from mpixfel.errors import MpixfelError
 TRUE = ("true", "yes", "on", "1")
 FALSE = ("false", "no", "off", "0")
 PATH_ENDINGS = ("_path", "_dir", "_dirname", "_basename", "_file")
-
-
-def nearest(name, known):
-    """The known name most like `name`, or ""."""
-    lower = {k.lower(): k for k in sorted(known, reverse=True)}
-    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
-    return lower[found[0]] if found else ""
-
-
-def suggestion(name, known, what="names"):
-    """Remedy for an unknown name: the nearest one, or else all of them (as far as a line is readable)."""
-    close = nearest(name, known)
-    if close:
-        return f"did you mean {close}?"
-    if not known:
-        return f"there are no {what} here"
-    listed = ", ".join(sorted(known)[:40]) + (", ..." if len(known) > 40 else "")
-    return f"{what}: {listed}"
 
 
 def split_words(text):
