@@ -1,4 +1,5 @@
 """Bad news that the user can repair."""
+import difflib
 
 
 class MpixfelError(Exception):
@@ -37,3 +38,21 @@ class ManyErrors(MpixfelError):
 
 class BadData(MpixfelError):
     """The data of one event cannot be used (truncated chunk, wrong shape): the event fails, the run goes on."""
+
+
+def nearest(name, known):
+    """The known name most like `name`, or ""."""
+    lower = {k.lower(): k for k in sorted(known, reverse=True)}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return lower[found[0]] if found else ""
+
+
+def suggestion(name, known, what="names"):
+    """Remedy for an unknown name: the nearest one, or else all of them (as far as a line is readable)."""
+    close = nearest(name, known)
+    if close:
+        return f"did you mean {close}?"
+    if not known:
+        return f"there are no {what} here"
+    listed = ", ".join(sorted(known)[:40]) + (", ..." if len(known) > 40 else "")
+    return f"{what}: {listed}"

@@ -5,8 +5,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from mpixfel.config.values import suggestion
-from mpixfel.errors import MpixfelError
+from mpixfel.errors import MpixfelError, suggestion
 
 GROUPS = ("hit_finders", "indexers", "integrators", "sources", "modules")
 

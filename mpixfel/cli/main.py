@@ -8,8 +8,7 @@ import traceback
 from pathlib import Path
 
 from mpixfel import __version__
-from mpixfel.config.values import nearest, suggestion
-from mpixfel.errors import MpixfelError
+from mpixfel.errors import MpixfelError, nearest, suggestion
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "MV2_COMM_WORLD_RANK")
 

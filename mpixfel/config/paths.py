@@ -5,8 +5,7 @@ import string
 import time
 from pathlib import Path
 
-from mpixfel.config.values import nearest, suggestion
-from mpixfel.errors import MpixfelError
+from mpixfel.errors import MpixfelError, nearest, suggestion
 from mpixfel.model.timestamp import long_form
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")

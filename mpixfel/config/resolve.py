@@ -8,8 +8,8 @@ from mpixfel.config import old_options, paths, translate
 from mpixfel.config.run_cfg import RUN_SECTIONS, module_and_instance
 from mpixfel.config.settings import DEFAULT_CHAIN, STAGES, ModuleSpec, RunOptions, Settings
 from mpixfel.config.translate import Given
-from mpixfel.config.values import is_path, nearest, options_of, parse, split_words, suggestion, unquote
-from mpixfel.errors import ManyErrors, MpixfelError
+from mpixfel.config.values import is_path, options_of, parse, split_words, unquote
+from mpixfel.errors import ManyErrors, MpixfelError, nearest, suggestion
 
 COMMAND_LINE = "command line"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from mpixfel.config import old_options, phil_names
 from mpixfel.config.paths import fill_in, relative_to
 from mpixfel.config.phil import read_phil
-from mpixfel.config.values import parse, suggestion
-from mpixfel.errors import MpixfelError
+from mpixfel.config.values import parse
+from mpixfel.errors import MpixfelError, suggestion
 from mpixfel.stages.interface import option
 
 _ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")

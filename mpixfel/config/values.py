@@ -4,7 +4,7 @@ import types
 import typing
 from dataclasses import MISSING, fields
 
-from mpixfel.errors import MpixfelError
+from mpixfel.errors import MpixfelError, nearest
 
 TRUE = ("true", "yes", "on", "1")
 FALSE = ("false", "no", "off", "0")
