@@ -61,7 +61,9 @@ def module_rows(name, rows, options, known, r):
     table, out = {o.key: o for o in old_options.MODULES.get(name, ())}, []
     for g in rows:
         old = table.get(g.key)
-        if g.key in options or "." in g.key:
+        if g.key in options and old:
+            out += [_value_here(g, old, r)] if g.text.strip().lower() not in UNSET else []
+        elif g.key in options or "." in g.key:
             out.append(g)
         elif g.key == "xtal_target" and old:
             continue
@@ -74,6 +76,15 @@ def module_rows(name, rows, options, known, r):
             r.without_effect(old.reason or f"{name} has no such option here", g.key)
     _contradictions(name, rows, r)
     return out
+
+
+def _value_here(given, old, r):
+    """The row with its old value in this program's words."""
+    for before, after, why in old.values:
+        if given.text.strip() == before:
+            r.without_effect(why, f"{given.key} = {before}")
+            return replace(given, text=after)
+    return given
 
 
 def _targets(given, old):
