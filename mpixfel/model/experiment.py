@@ -74,6 +74,10 @@ class Detector:
         return PanelGeometry(origin, rows("fs_axis_m"), rows("ss_axis_m"),
                              np.array([p.shape for p in self.panels], dtype=np.int64))
 
+    def distance_m(self, clen_m):
+        """Mean distance of the panels' first corners from the interaction point along the beam, m."""
+        return clen_m + sum(p.origin_m[2] for p in self.panels) / len(self.panels)
+
     def pixel_size_m(self):
         """Mean pixel edge over panels, m."""
         return float(np.mean([[np.linalg.norm(p.fs_axis_m), np.linalg.norm(p.ss_axis_m)] for p in self.panels]))

@@ -1,0 +1,166 @@
+"""The run file while it is being written: records in memory, segments on disk, `run.h5` at the end.
+
+`docs/output.md` describes what is written; `io/segments.py` writes one piece, `io/assemble.py` makes `run.h5` of them.
+"""
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mpixfel.errors import MpixfelError
+from mpixfel.io import segments
+from mpixfel.model import tables
+from mpixfel.model.event import Outcome, Reason
+
+class RunFile:
+    """Collects the records of this rank and writes them, together with all ranks, as segments.
+
+    Parameters
+    ----------
+    folder : path
+        The run directory; it exists (`open_output`).
+    comm : communicator
+    instances : sequence of str
+        Names that `stopped_by` numbers; 0 is "", for none.
+    n_events : int
+        Number of events selected.
+    """
+
+    def __init__(self, folder, comm, instances=("",), n_events=0, storage=None):
+        self.folder, self.comm, self.n_events = Path(folder), comm, n_events
+        self.storage = storage or segments.Storage()
+        self.instances = {name: k for k, name in enumerate(instances)}
+        self.number = comm.bcast(segments.next_number(folder) if comm.rank == 0 else None, root=0)
+        self.write_s = 0.0
+        self._clear()
+
+    def _clear(self):
+        self.rows, self.texts, self.n_text = [], [], 0
+        self.tables = {"peaks": [], "lattices": [], "reflections": []}
+        self.counts = {"peaks": 0, "lattices": 0, "reflections": 0}
+        self.bytes = 0
+        self.stats = {}
+
+    def missing(self):
+        """Positions of the selection that are not on disk; on rank 0, (0,) elsewhere."""
+        todo = np.ones(self.n_events if self.comm.rank == 0 else 0, bool)
+        if self.comm.rank == 0:
+            for path in segments.segment_paths(self.folder):
+                todo[segments.read_positions(path)] = False
+        return np.flatnonzero(todo)
+
+    def done(self):
+        """(selected, done, hits, indexed, failed) of what is on disk; on one rank."""
+        counts = np.zeros(len(Outcome), np.int64)
+        for path in segments.segment_paths(self.folder):
+            counts += np.bincount(segments.read_rows(path)[0]["outcome"], minlength=len(Outcome))
+        return (self.n_events, int(counts.sum()), int(counts[Outcome.hit] + counts[Outcome.indexed]),
+                int(counts[Outcome.indexed]), int(counts[Outcome.failed]))
+
+    def add(self, record, position):
+        """Keep one event's record until the next flush. `position`: its place in the run's selection."""
+        counts = self.counts
+        text = json.dumps(story(record)).encode() if record.traceback or record.notes or record.skip else b""
+        text = record.id.name.encode() + b"\0" + text
+        self.rows.append(event_row(record, self.instances, self.comm.rank, counts)
+                         + (position, self.n_text, len(text)))
+        self.texts.append(text)
+        self.n_text += len(text)
+        lattices, reflections, peaks = record.lattices, record.reflections, record.peaks
+        if len(lattices):
+            lattices = lattices.copy()
+            lattices["event"] = len(self.rows) - 1
+            lattices["first_reflection"] += counts["reflections"]
+            reflections = reflections.copy()
+            reflections["lattice"] += counts["lattices"]
+        if len(peaks):
+            peaks = peaks.copy()
+            peaks["lattice"][peaks["lattice"] >= 0] += counts["lattices"]
+        for name, rows in (("peaks", peaks), ("lattices", lattices), ("reflections", reflections)):
+            if len(rows):
+                self.tables[name].append(rows)
+                counts[name] += len(rows)
+                self.bytes += rows.nbytes
+        self.bytes += segments.SEGMENT_EVENT.itemsize + len(text)
+
+    def flush(self):
+        """Write what all ranks hold as one segment; collective. Nothing is forgotten before it stands on disk."""
+        began = time.perf_counter()
+        if not self.comm.allreduce(len(self.rows)):
+            return
+        segments.write_segment(self.folder, self.number, self._piece(), self.comm, self.storage)
+        self.number += 1
+        self._clear()
+        self.write_s += time.perf_counter() - began
+
+    def _piece(self):
+        dtypes = {"peaks": tables.PEAK, "lattices": tables.LATTICE, "reflections": tables.REFLECTION}
+        rows = {name: np.concatenate(parts) if parts else np.zeros(0, dtypes[name])
+                for name, parts in self.tables.items()}
+        return segments.Piece(np.array(self.rows, segments.SEGMENT_EVENT), rows["peaks"], rows["lattices"],
+                              rows["reflections"], np.frombuffer(b"".join(self.texts), np.uint8), self.stats)
+
+
+def event_row(record, instances, rank, counts):
+    """One row of /events as a tuple, in the order of `tables.EVENT`."""
+    skip, seconds = record.skip, record.seconds
+    reason = skip.reason if skip is not None else Reason.none
+    return (record.id.source, record.id.index, record.id.timestamp_ns, record.photon_energy_ev, record.distance_m,
+            int(record.outcome), instances.get(record.stopped_by, 0), int(reason), len(record.peaks),
+            len(record.lattices), counts["peaks"], counts["lattices"],
+            *(seconds.get(stage, 0.0) for stage in STAGES), rank,
+            record.background, record.max_intensity, record.resolution)
+
+
+STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
+
+
+def story(record):
+    """What is told of an event in words."""
+    skip = record.skip
+    return {"stage": skip.stage if skip else "", "detail": skip.detail if skip else "",
+            "numbers": {k: float(v) for k, v in skip.numbers.items()} if skip else {},
+            "notes": list(record.notes), "traceback": record.traceback}
+
+
+def open_output(folder, resume=False, overwrite=False):
+    """Make the run directory, or refuse one that is there; on one rank only.
+
+    Raises `MpixfelError` for an existing output without `resume` or `overwrite`, and for one that cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        used = folder.exists() and any(folder.iterdir())
+        if used and overwrite:
+            remove_output(folder)
+        elif used and not resume:
+            raise MpixfelError("the output exists already", str(folder),
+                               "--resume goes on with it, --overwrite deletes it, or choose another output")
+        for name in ("segments", "log"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        probe = folder / "segments" / ".probe"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+        for leftover in (folder / "segments").glob("*.part"):
+            leftover.unlink()
+    except OSError as error:
+        raise MpixfelError(f"cannot write the output: {error.strerror or error}", str(folder),
+                           "choose another output, make room, or change its permissions") from None
+
+
+OWN = ("segments", "log", "run.h5", "status.json", "learnt.h5", "job.json")
+
+
+def remove_output(folder):
+    """Delete what a run has written; refuse to touch a directory that is no run's."""
+    if not any((folder / name).exists() for name in OWN):
+        raise MpixfelError("is not the output of a run, so it is not deleted", str(folder), "choose another output")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+

@@ -1,0 +1,236 @@
+"""Segments: the immutable pieces of a run file, each written once, by all ranks together.
+
+A segment holds the ragged tables column by column (`/peaks/*`, `/reflections/*`: what `run.h5` reaches by virtual
+datasets) and the small ones as rows (`/events`, `/lattices`: what `run.h5` takes over, sorted). Indices count within
+the segment. `/text` is one pool of bytes: names and tracebacks of events.
+"""
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from mpixfel.errors import MpixfelError
+from mpixfel.model import tables
+
+# Internal columns of /events in a segment: position in the run's selection, and bytes of the pool.
+SEGMENT_EVENT = np.dtype(tables.EVENT.descr + [("position", "i8"), ("first_text", "i8"), ("n_text", "i4")])
+RAGGED = {"peaks": tables.PEAK_COLUMNS, "reflections": tables.REFLECTION_COLUMNS}
+CHUNK_ROWS = 1 << 16
+NAME = re.compile(r"^(\d{5,})\.h5$")
+
+
+class Storage(NamedTuple):
+    """How segments are stored."""
+
+    compression: bool = True
+    collective: bool = bool(h5py.get_config().mpi)
+
+
+class Piece(NamedTuple):
+    """What one rank holds of a segment; indices count within the piece."""
+
+    events: np.ndarray         # SEGMENT_EVENT
+    peaks: np.ndarray          # PEAK
+    lattices: np.ndarray       # LATTICE
+    reflections: np.ndarray    # REFLECTION
+    text: np.ndarray           # uint8
+    stats: dict                # integer arrays by name, summed over ranks
+
+
+def segment_paths(folder):
+    """Complete segments in a run directory, in the order of their numbers."""
+    found = [(int(m[1]), p) for p in Path(folder, "segments").glob("*.h5") if (m := NAME.match(p.name))]
+    return [p for _, p in sorted(found)]
+
+
+def next_number(folder):
+    """The number of the next segment."""
+    paths = segment_paths(folder)
+    return int(paths[-1].stem) + 1 if paths else 0
+
+
+def write_segment(folder, number, piece, comm, settings):
+    """Write one segment; collective. Every rank gets the same answer or the same `MpixfelError`.
+
+    A rank with nothing takes part with empty selections. Errors of one rank (a full disk) are kept until all have
+    made the same calls, because a rank that left would let the others wait for ever.
+    """
+    final = Path(folder, "segments", f"{number:05d}.h5")
+    temporary = final.with_suffix(".h5.part")
+    piece, counts = placed(piece, comm)
+    if settings.collective and comm.size > 1:
+        error = _write_together(temporary, piece, counts, comm, settings)
+    else:
+        pieces = comm.gather(piece, root=0)
+        error = _write_alone(temporary, joined(pieces), settings) if comm.rank == 0 else None
+    if comm.rank == 0 and error is None:
+        error = _publish(temporary, final)
+    errors = [e for e in comm.allgather(error) if e]
+    if errors:
+        if comm.rank == 0:
+            temporary.unlink(missing_ok=True)
+        raise MpixfelError(f"cannot write a segment: {errors[0]}", str(final),
+                           "make room or choose another output; what is written stays, --resume goes on from there")
+    return final
+
+
+def placed(piece, comm):
+    """The piece with indices that count within the segment, and ({table: (first, total)})."""
+    sizes = np.array([len(t) for t in piece[:5]], np.int64)
+    firsts = comm.exscan(sizes)
+    firsts = np.zeros(5, np.int64) if firsts is None else firsts
+    totals = comm.allreduce(sizes)
+    shifted = piece._replace(events=piece.events.copy(), peaks=piece.peaks.copy(), lattices=piece.lattices.copy(),
+                             reflections=piece.reflections.copy())
+    first_event, first_peak, first_lattice, first_reflection, first_text = (int(f) for f in firsts)
+    shifted.events["first_peak"] += first_peak
+    shifted.events["first_lattice"] += first_lattice
+    shifted.events["first_text"] += first_text
+    shifted.lattices["event"] += first_event
+    shifted.lattices["first_reflection"] += first_reflection
+    shifted.reflections["lattice"] += first_lattice
+    shifted.peaks["lattice"][shifted.peaks["lattice"] >= 0] += first_lattice
+    return shifted, {name: (int(f), int(t)) for name, f, t in zip(Piece._fields, firsts, totals)}
+
+
+def joined(pieces):
+    """One piece of several that are placed already."""
+    stats = {}
+    for piece in pieces:
+        for name, array in piece.stats.items():
+            stats[name] = stats[name] + array if name in stats else array
+    return Piece(*(np.concatenate([p[k] for p in pieces]) for k in range(5)), stats)
+
+
+def arrays_of(piece):
+    """(dataset name, array, table it is counted by) of everything in a segment, in a fixed order."""
+    yield "events", piece.events, "events"
+    yield "lattices", piece.lattices, "lattices"
+    yield "text", piece.text, "text"
+    for table, columns in RAGGED.items():
+        rows = getattr(piece, table)
+        for column in columns:
+            yield f"{table}/{column.name}", rows[column.name], table
+
+
+def _write_together(path, piece, counts, comm, settings):
+    stats = summed(piece.stats, comm)
+    error = None
+    try:
+        file = h5py.File(path, "w", driver="mpio", comm=comm, libver="v110")
+    except OSError as caught:
+        return str(caught)
+    for name, array, table in arrays_of(piece):
+        first, total = counts[table]
+        try:
+            dataset = file.create_dataset(name, (total, *array.shape[1:]), array.dtype,
+                                          **storage(total, array.shape[1:], settings))
+            write_part(dataset, first, array)
+        except OSError as caught:
+            error = error or str(caught)
+    try:
+        for name, array in stats.items():
+            dataset = file.create_dataset(f"stats/{name}", array.shape, array.dtype)
+            write_whole(dataset, array, comm.rank == 0)
+    except OSError as caught:
+        error = error or str(caught)
+    try:
+        file.flush()
+        file.close()
+    except (OSError, RuntimeError) as caught:
+        error = error or str(caught)
+    return error
+
+
+def write_part(dataset, first, array):
+    """Write rows [first, first + n) collectively; n may be 0, but the call must be made."""
+    if dataset.shape[0] == 0:
+        return
+    file_space = dataset.id.get_space()
+    memory_space = h5py.h5s.create_simple(array.shape)
+    if len(array):
+        file_space.select_hyperslab((first, *(0,) * (array.ndim - 1)), array.shape)
+    else:
+        file_space.select_none()
+        memory_space.select_none()
+    transfer = h5py.h5p.create(h5py.h5p.DATASET_XFER)
+    transfer.set_dxpl_mpio(h5py.h5fd.MPIO_COLLECTIVE)
+    dataset.id.write(memory_space, file_space, np.ascontiguousarray(array), h5py.h5t.py_create(dataset.dtype), transfer)
+
+
+def write_whole(dataset, array, mine):
+    """Write an array that all ranks have, from one of them; collective."""
+    write_part(dataset, 0, np.asarray(array) if mine else np.asarray(array)[:0])
+
+
+def _write_alone(path, piece, settings):
+    try:
+        with h5py.File(path, "w", libver="v110") as file:
+            for name, array, _ in arrays_of(piece):
+                file.create_dataset(name, data=array, **storage(len(array), array.shape[1:], settings))
+            for name, array in piece.stats.items():
+                file.create_dataset(f"stats/{name}", data=array)
+    except (OSError, RuntimeError) as caught:
+        return str(caught)
+    return None
+
+
+def storage(rows, row_shape, settings):
+    """Keyword arguments of `create_dataset` for so many rows."""
+    if not rows or not settings.compression:
+        return {}
+    return {"chunks": (min(rows, CHUNK_ROWS), *row_shape), "shuffle": True, "compression": "gzip", "compression_opts": 1}
+
+
+def summed(stats, comm):
+    """Integer arrays summed over ranks, on every rank; names are the same everywhere."""
+    names = sorted(set().union(*comm.allgather(tuple(stats))))
+    found = {}
+    for name in names:
+        parts = [a for a in comm.allgather(stats.get(name)) if a is not None]
+        found[name] = np.sum(parts, axis=0)
+    return found
+
+
+def _publish(temporary, final):
+    """On disk for good under the final name, or the error's text."""
+    try:
+        sync(temporary)
+        os.replace(temporary, final)
+        sync(final.parent)
+    except OSError as caught:
+        return str(caught)
+    return None
+
+
+def sync(path):
+    """fsync a file or a directory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_rows(path):
+    """(events, lattices, {table: rows}) of a segment; raises `MpixfelError` where it cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            lengths = {table: file[f"{table}/{columns[0].name}"].shape[0] for table, columns in RAGGED.items()}
+            return file["events"][:], file["lattices"][:], lengths
+    except (OSError, KeyError) as error:
+        raise MpixfelError(f"cannot read the segment: {error}", str(path),
+                           "restore it, or delete it and go on with --resume: its events are done again") from None
+
+
+def read_positions(path):
+    """Positions in the selection of the events of a segment."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file["events"].fields("position")[:]
+    except (OSError, KeyError) as error:
+        raise MpixfelError(f"cannot read the segment: {error}", str(path),
+                           "restore it, or delete it and go on with --resume: its events are done again") from None

@@ -1,0 +1,109 @@
+"""What a run works on: settings made real. Rank 0 looks, the others are told."""
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpixfel import registry
+from mpixfel.config.settings import Settings
+from mpixfel.config.target_cell import target_cells
+from mpixfel.errors import ManyErrors, MpixfelError
+from mpixfel.io.cell import read_cell
+from mpixfel.io.geometry import read_geometry, write_geometry
+from mpixfel.io.sources import open_source
+from mpixfel.model.experiment import Context
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings with what they name: geometry, cells, source. Can be pickled; each rank opens its own files."""
+
+    settings: Settings
+    geometry: object
+    cells: tuple
+    source: object
+
+    @property
+    def output(self):
+        return Path(self.settings.run.output)
+
+    def context(self):
+        """What the stages know before anything is learnt."""
+        return Context(self.geometry.detector, self.geometry.beam, self.cells, self.source.static_mask(),
+                       self.source.saturation_adu(), seed=self.settings.run.seed)
+
+    def chain(self):
+        """The configured module instances, in order."""
+        return tuple(registry.load("modules", spec.name)(spec.full_name, spec.options, self.settings.seen_by(spec))
+                     for spec in self.settings.modules)
+
+    def instances(self):
+        """Names that `/events/stopped_by` numbers; 0 stands for none."""
+        return ("", *(spec.full_name for spec in self.settings.modules))
+
+
+def open_job(settings):
+    """The `Job` of settings. Raises `MpixfelError`, for all that is wrong with geometry and cells in one go."""
+    run, errors = settings.run, []
+    geometry = _collect(errors, read_geometry, run.geometry)
+    cells = [_collect(errors, read_cell, path) for path in run.cell]
+    cells = cells or _collect(errors, target_cells, run) or ()
+    if errors:
+        raise errors[0] if len(errors) == 1 else ManyErrors(errors)
+    events = None if run.event_range == slice(None) else run.event_range
+    return Job(settings, geometry, tuple(cells), open_source(run.source, geometry, events, run.source_format))
+
+
+def _collect(errors, function, *arguments):
+    try:
+        return function(*arguments)
+    except MpixfelError as error:
+        errors += getattr(error, "errors", (error,))
+
+
+def copy_inputs(job):
+    """Copy configuration and geometry, as given, into the output; what was resolved as JSON."""
+    for name, text in job.settings.texts.items():
+        (job.output / os.path.basename(name)).write_text(text, encoding="utf-8")
+    if job.geometry.text:
+        (job.output / os.path.basename(job.geometry.path or "detector.geom")).write_text(job.geometry.text, encoding="utf-8")
+    (job.output / "job.json").write_text(json.dumps(identity(job), indent=1), encoding="utf-8")
+
+
+def identity(job):
+    """What must be the same for a resumed run to be the same run."""
+    resolved = job.settings.resolved()
+    values = {f"{section}.{key}": item["value"] for section, rows in resolved.items() for key, item in rows.items()}
+    for key in FREE:
+        values.pop(f"mpixfel.{key}", None)
+    return {"n_events": len(job.source), "paths": list(job.source.paths),
+            "options": json.loads(json.dumps(values, default=str)), "geometry": job.geometry.text,
+            "cells": [list(map(float, c.parameters)) for c in job.cells]}
+
+
+# Options that may change when a run goes on: they change where and how, not what is found.
+FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "max_failures",
+        "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "log_format")
+
+
+def refuse_other_job(job):
+    """Raise `MpixfelError` if the output belongs to a run of other events or options."""
+    path = job.output / "job.json"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise MpixfelError(f"cannot be read: {error}", str(path), "--overwrite starts the run anew") from None
+    now = json.loads(json.dumps(identity(job)))
+    changed = [f"{k} was {before['options'].get(k)!r}, is {v!r}" for k, v in now["options"].items()
+               if before["options"].get(k) != v]
+    changed += [f"{k} differ" for k in ("n_events", "paths", "geometry", "cells") if before.get(k) != now[k]]
+    if changed:
+        raise MpixfelError("the output is of another run: " + "; ".join(changed[:4]), str(job.output),
+                           "give the same configuration, or choose another output")
+
+
+def geometry_text(job):
+    """The CrystFEL text of the geometry."""
+    return job.geometry.text or write_geometry(job.geometry.detector, job.geometry.beam, 0.0, 0.0)

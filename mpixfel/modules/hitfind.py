@@ -1,0 +1,132 @@
+"""mod_hitfind: calibrate, find peaks, decide; with `dispatch = index` also index, refine and integrate.
+
+Thin: what is decided, and how, stands in the stages. Here they only follow each other, and their times are taken.
+"""
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpixfel import registry
+from mpixfel.model.event import Outcome, Reason, Skip
+from mpixfel.modules.interface import Module
+from mpixfel.stages.check import check_options
+from mpixfel.stages.interface import option
+
+# The background of an event is the median of every so many pixels: enough for three digits, and free of charge.
+BACKGROUND_STRIDE = 997
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of mod_hitfind."""
+
+    dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate)",
+                           choices=("nop", "index"))
+    negate_hits: bool = option(False, "let the misses pass, and stop the hits")
+
+    def __post_init__(self):
+        check_options(self)
+
+
+class ModHitfind(Module):
+    """One instance of mod_hitfind."""
+
+    Options = Options
+
+    def __init__(self, name, options, settings):
+        super().__init__(name, options, settings)
+        self.calibration, self.decision = settings.stage("calibration"), settings.stage("hitfinding")
+        self.finder = self._finder(settings)
+        self.key = (self.calibration, self.finder)
+        self.crystal_stages = {}
+        if options.dispatch == "index":
+            self.crystal_stages = {name: settings.stage(name) for name in ("indexing", "refinement", "integration")}
+
+    def _finder(self, settings):
+        """The finder's stage; one from elsewhere (an entry point without section) has its defaults."""
+        name = self.decision.finder
+        section = {"distl": "spotfinder"}.get(name, name)
+        if section in settings.stages:
+            return settings.stage(section)
+        return registry.load("hit_finders", name, "hitfinding.finder")()
+
+    def begin(self, context):
+        self.prepared_calibration = self.calibration.prepare(context)
+        self.prepared_finder = self.finder.prepare(context)
+        self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
+
+    def event(self, event, record, context):
+        shot = context.shot(event)
+        if record.image_key != self.key:
+            record = self._look(event, record, shot)
+        if record.skip is None:
+            record = self._decide(record, shot)
+        if record.skip is None and self.crystal_stages:
+            record = self._crystals(record, shot, context.rng(event.id))
+        return record
+
+    def _look(self, event, record, shot):
+        """Image and peaks; an instance with the same calibration and finder takes them over."""
+        clock = Clock()
+        image = self.calibration(event, shot, self.prepared_calibration)
+        record = record.timed("calibrate", clock.lap())
+        if isinstance(image, Skip):
+            return record.but(skip=image, outcome=Outcome.filtered)
+        peaks = self.finder(image, shot, self.prepared_finder)
+        record = record.but(image=image, image_key=self.key, peaks=peaks, resolution=diffraction_limit(peaks),
+                            background=median_background(image.photons),
+                            max_intensity=float(peaks["max_pixel"].max()) if len(peaks) else float("nan"))
+        return record.timed("hitfind", clock.lap())
+
+    def _decide(self, record, shot):
+        """Hit or miss; what is kept goes on."""
+        verdict = self.decision.decide(record.peaks, record.image, shot)
+        miss = isinstance(verdict, Skip)
+        record = record.but(outcome=Outcome.miss if miss else Outcome.hit, peaks=record.peaks if miss else verdict)
+        if miss != self.options.negate_hits:
+            return record.but(skip=verdict if miss else Skip("hitfinding", Reason.negated, "hits are not wanted"))
+        return record
+
+    def _crystals(self, record, shot, rng):
+        """Lattices and reflections of a hit."""
+        from mpixfel.stages.indexing import spots_from_peaks
+        clock = Clock()
+        found = self.crystal_stages["indexing"](spots_from_peaks(record.peaks, shot), shot, self.prepared["indexing"], rng)
+        record = record.timed("index", clock.lap())
+        if isinstance(found, Skip):
+            return record.but(skip=found)
+        refined = self.crystal_stages["refinement"](found, record.peaks, shot, self.prepared["refinement"])
+        record = record.timed("refine", clock.lap())
+        if isinstance(refined, Skip):
+            return record.but(skip=refined)
+        lattices, peaks = refined
+        integrated = self.crystal_stages["integration"](record.image, shot, lattices, peaks, self.prepared["integration"])
+        record = record.timed("integrate", clock.lap())
+        if isinstance(integrated, Skip):
+            return record.but(skip=integrated)
+        lattices, reflections = integrated
+        return record.but(lattices=lattices, peaks=peaks, reflections=reflections, outcome=Outcome.indexed)
+
+
+class Clock:
+    """Seconds since the last lap."""
+
+    def __init__(self):
+        self.began = time.perf_counter()
+
+    def lap(self):
+        began, self.began = self.began, time.perf_counter()
+        return self.began - began
+
+
+def median_background(photons):
+    """Median of a sample of the good pixels, photons per pixel; NaN where there is none."""
+    sample = photons.reshape(-1)[::BACKGROUND_STRIDE]
+    sample = sample[np.isfinite(sample)]
+    return float(np.median(sample)) if len(sample) else float("nan")
+
+
+def diffraction_limit(peaks):
+    """1/d in 1/angstrom within which 95 % of the peaks lie; NaN without peaks."""
+    return float(np.percentile(peaks["resolution"], 95)) if len(peaks) else float("nan")

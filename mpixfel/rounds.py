@@ -1,0 +1,134 @@
+"""The rounds in which a run learns from its first events, before everything is processed afresh.
+
+Round 0 looks at images spread over the run: sums of integers, the same for any number of ranks. Rounds 1 and 2 process
+events in a fixed order until enough lattices are there, and hand their tables to `stages.learning`. What was learnt is
+then frozen. Events are processed in batches that may be larger on more ranks, but what is learnt from ends at the first
+event that makes the lattices enough: so the answer does not depend on the number of ranks.
+"""
+import numpy as np
+
+from mpixfel.model import tables
+from mpixfel.parallel.collect import on_root
+from mpixfel.parallel.schedule import BUSY_US, DONE, OWN_COUNTERS, Schedule
+from mpixfel.stages.learning import Tables, learn
+
+IMAGES_OBSERVED = 64
+ROUNDS = 2
+BATCH = 32
+# A run without hits must end its learning, too: so many events for one lattice that is wanted.
+EVENTS_PER_LATTICE = 10
+
+
+def spread(n_events):
+    """All positions of a run in an order of which each beginning is spread over the whole run: bit reversal."""
+    bits = max(1, int(n_events - 1).bit_length())
+    numbers = np.arange(1 << bits)
+    reversed_ = np.zeros_like(numbers)
+    for b in range(bits):
+        reversed_ |= ((numbers >> b) & 1) << (bits - 1 - b)
+    return reversed_[reversed_ < n_events]
+
+
+def learnt_context(job, chain, context, comm, process):
+    """The context made wiser by the run's first events; collective, the same on every rank.
+
+    Parameters
+    ----------
+    process : callable of position, context -> Record
+        `pipeline.attempt` for this run.
+    """
+    order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
+    context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
+    wanted = job.settings.run.learn_hits
+    for _ in range(ROUNDS if wanted else 0):
+        begin(chain, context)
+        records = _process(order[:EVENTS_PER_LATTICE * wanted], wanted, comm, lambda i: process(i, context))
+        learnt = on_root(comm, _learn, records, context)
+        if learnt is None:
+            break
+        context = context.wiser(learnt)
+    begin(chain, context)
+    return context
+
+
+def begin(chain, context):
+    """Let every module prepare itself for the context."""
+    for module in chain:
+        module.begin(context)
+
+
+def _observe(job, chain, context, comm, positions):
+    begin(chain, context)
+    for module in chain:
+        sums = {}
+        for position in positions[comm.rank::comm.size]:
+            for name, array in module.observe(job.source.event(int(position)), None, context).items():
+                sums[name] = sums.get(name, 0) + array
+        gathered = comm.gather(sums, root=0)
+        context = context.wiser(on_root(comm, _conclude, module, gathered, context))
+        begin(chain, context)
+    return context
+
+
+def _conclude(module, gathered, context):
+    names = sorted(set().union(*gathered))
+    return module.conclude({n: sum(g[n] for g in gathered if n in g) for n in names}, context)
+
+
+def _process(order, wanted, comm, process):
+    """Records of the beginning of `order` that has `wanted` lattices, on rank 0, in that order."""
+    kept, n_lattices, first = [], 0, 0
+    size = max(BATCH, 4 * comm.size)
+    while first < len(order) and n_lattices < wanted:
+        batch = order[first:first + size]
+        tally = np.zeros(OWN_COUNTERS, np.int64)
+        mine = []
+        for k in Schedule(comm, np.arange(len(batch)), tally, largest=1):
+            mine.append((k, lean(process(int(batch[k])))))
+            tally[DONE] += 1
+        gathered = comm.gather(mine, root=0)
+        if comm.rank == 0:
+            for k, record in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0]):
+                if n_lattices < wanted:
+                    kept.append((int(batch[k]), record))
+                    n_lattices += len(record.lattices)
+        n_lattices = comm.bcast(n_lattices, root=0)
+        first += size
+    return kept
+
+
+def lean(record):
+    """The record without its image."""
+    return record.but(image=None, image_key=None)
+
+
+def _learn(records, context):
+    """What `stages.learning` makes of the records in event order; None where there is nothing to learn from."""
+    records = [record for _, record in sorted(records, key=lambda pair: pair[0])]
+    if not any(len(r.lattices) for r in records):
+        return None
+    return learn(linked(records), context)
+
+
+def linked(records):
+    """`Tables` of records, with rows that refer to each other as in the run file."""
+    events = np.zeros(len(records), tables.EVENT)
+    parts = {"peaks": [np.zeros(0, tables.PEAK)], "lattices": [np.zeros(0, tables.LATTICE)],
+             "reflections": [np.zeros(0, tables.REFLECTION)]}
+    counts = dict.fromkeys(parts, 0)
+    for row, record in enumerate(records):
+        event = events[row]
+        event["source"], event["index"], event["outcome"] = record.id.source, record.id.index, record.outcome
+        event["photon_energy"], event["distance"] = record.photon_energy_ev, record.distance_m
+        event["n_peaks"], event["n_lattices"] = len(record.peaks), len(record.lattices)
+        event["first_peak"], event["first_lattice"] = counts["peaks"], counts["lattices"]
+        event["background"], event["resolution"] = record.background, record.resolution
+        peaks, lattices, reflections = record.peaks.copy(), record.lattices.copy(), record.reflections.copy()
+        peaks["lattice"][peaks["lattice"] >= 0] += counts["lattices"]
+        lattices["event"] = row
+        lattices["first_reflection"] += counts["reflections"]
+        reflections["lattice"] += counts["lattices"]
+        for name, rows in (("peaks", peaks), ("lattices", lattices), ("reflections", reflections)):
+            parts[name].append(rows)
+            counts[name] += len(rows)
+    return Tables(events, *(np.concatenate(parts[name]) for name in ("peaks", "lattices", "reflections")))
