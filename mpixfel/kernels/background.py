@@ -86,3 +86,29 @@ def pool(boxes, first, grid, out):
                 out[b, 0] = n
                 out[b, 1] = s1 / n if n > 0 else ZERO
                 out[b, 2] = s2 / free if n > 0 else ZERO
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def profile(values, boxes, n_sigma, quantum, bins, out):
+    """Sum and count, for each ring, of the samples' distance from their box's mean in standard deviations.
+
+    Parameters
+    ----------
+    values : (B, m) float32
+    boxes : (B, 3) float32
+        Count, mean and variance of each box; samples beyond `n_sigma` deviations plus `quantum` are left out.
+    bins : (B, m) int32
+        Ring of each sample.
+    out : (n, 2) float32
+    """
+    out[:] = ZERO
+    for b in range(values.shape[0]):
+        deviation = np.sqrt(boxes[b, 2])
+        if boxes[b, 0] == 0 or deviation == 0:
+            continue
+        reach, scale = n_sigma * deviation + quantum, ONE / deviation
+        for i in range(values.shape[1]):
+            v = values[b, i] - boxes[b, 1]
+            if abs(v) <= reach:
+                out[bins[b, i], 0] += v * scale
+                out[bins[b, i], 1] += ONE

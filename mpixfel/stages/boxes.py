@@ -56,7 +56,8 @@ class Boxes:
         kernel.pool(self.own, self.first, self.grid, self.pooled)
         # An empty neighbourhood may still hold what one more photon in its sample would be.
         floor = np.float32(quantum ** 2) / np.maximum(self.pooled[:, 0], 1)
-        return Background(self.pooled[:, 1].copy(), np.maximum(self.pooled[:, 2], floor), quantum)
+        self.pooled[:, 2] = np.maximum(self.pooled[:, 2], floor)
+        return Background(self.pooled[:, 1].copy(), self.pooled[:, 2].copy(), quantum)
 
 
 def first_guess(values):

@@ -18,6 +18,7 @@ from mpixfel.model import tables
 from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
+from mpixfel.stages.rings import WIDTH, Rings, crowded
 from mpixfel.stages.tail import Tail
 
 ROOM = 1 << 18       # candidate pixels of an image
@@ -45,16 +46,21 @@ class RobustFinder:
         """PEAK table of the image, strongest first."""
         background = prepared.boxes.background(image.photons)
         summits = prepared.summits(image.photons, background)
-        keep = self._stands_out(summits, background, prepared) & self._compact(summits)
+        rings = prepared.rings.excess(shot.geometry, background.quantum)
+        radius = prepared.rings.radius(shot.geometry, summits["panel"], summits["s"], summits["f"])
+        ring = rings[np.minimum((radius / WIDTH).astype(int), len(rings) - 1)]
+        keep = self._stands_out(summits, background, ring, prepared) & self._compact(summits)
+        keep[keep] &= ~crowded(radius[keep])
         summits = summits[keep]
         table = peak_table(summits, background.variance[summits["box"]], background.quantum, shot)
         return table[np.argsort(-table["snr"], kind="stable")]
 
-    def _stands_out(self, summits, background, prepared):
+    def _stands_out(self, summits, background, ring, prepared):
         """(n,) bool: above the own background, above every line through the peak, and in more than one pixel."""
         quantum, variance = background.quantum, background.variance[summits["box"]].astype(float)
         bar = prepared.tail.bar(9 * variance, quantum)
-        rise = np.maximum(summits["level"] - summits["background"], 0.0)
+        rise = np.maximum(summits["level"] - summits["background"], 1.5 * ring * np.sqrt(variance))
+        rise = np.maximum(rise, 0.0)
         line = 9 * rise + prepared.line_tail.bar(9 * (variance + quantum * rise), quantum)
         others = summits["core"] - summits["core_max"]
         return ((summits["core"] > bar) & (summits["core"] > line)
@@ -98,6 +104,7 @@ class Prepared:
 
     def __init__(self, context, false_peaks):
         self.boxes = Boxes(context.detector, context.mask)
+        self.rings = Rings(self.boxes)
         stack = context.detector.stack_shape
         rate = false_peaks / max(self.boxes.n_good, 1)
         # Few places lie on a line brighter than the rest, so this test may be less strict.

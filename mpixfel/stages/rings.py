@@ -1,0 +1,78 @@
+"""Rings of powder (ice, salt, detergent) around the beam: found in the data, and what they add to the background."""
+import numpy as np
+
+from mpixfel.kernels import background as kernel
+
+WIDTH = 2.0          # width of a ring, pixels
+
+
+class Rings:
+    """Samples of the background boxes sorted into rings around the beam.
+
+    A ring is narrower than a box, so the boxes do not know it: their samples lie above the mean of their boxes all
+    around the beam.
+    """
+
+    def __init__(self, boxes):
+        self.boxes = boxes
+        self.geometry, self.bins, self.sums = None, None, None
+
+    def radius(self, geometry, panel, ss, fs):
+        """Distance from the beam in pixels at the mean distance of the panels, for pixel centres `ss`, `fs`."""
+        x = (geometry.origin[panel] + (np.asarray(fs) + 0.5)[:, None] * geometry.fs_axis[panel]
+             + (np.asarray(ss) + 0.5)[:, None] * geometry.ss_axis[panel])
+        pixel = np.sqrt(np.linalg.norm(geometry.fs_axis[0]) * np.linalg.norm(geometry.ss_axis[0]))
+        return np.hypot(x[:, 0], x[:, 1]) / x[:, 2] * geometry.origin[:, 2].mean() / pixel
+
+    def _sort(self, geometry):
+        """Give every sample its ring; again only when the geometry has changed by more than a pixel at 1000."""
+        if self.geometry is not None and all(
+                np.allclose(a, b, rtol=1e-3, atol=2e-5) for a, b in zip(self.geometry, geometry)):
+            return
+        n_ss, n_fs = self.boxes.stack[1:]
+        panel, rest = np.divmod(np.maximum(self.boxes.sample.reshape(-1), 0), n_ss * n_fs)
+        bins = (self.radius(geometry, panel, *np.divmod(rest, n_fs)) / WIDTH).astype(np.int32)
+        self.bins = bins.reshape(self.boxes.sample.shape)
+        self.sums = np.empty((int(bins.max()) + 3, 2), np.float32)
+        self.geometry = geometry
+
+    def excess(self, geometry, quantum):
+        """(n,) what each ring adds to the background, in standard deviations of a pixel; 0 where that may be chance."""
+        self._sort(geometry)
+        kernel.profile(self.boxes.values, self.boxes.pooled, np.float32(4), np.float32(3 * quantum), self.bins,
+                       self.sums)
+        total, count = self.sums.T
+        least = np.maximum(total - 2 * np.sqrt(count), 0) / np.maximum(count, 1)
+        wider = np.maximum(least, np.maximum(np.roll(least, 1), np.roll(least, -1)))
+        return wider
+
+
+def crowded(radius):
+    """(n,) bool: peaks on rings that hold far more peaks than the rings around them: grains of ice, salt or powder.
+
+    A still of a crystal has no more than a few reflections at one radius more than at the next. Where crowded rings
+    are found, what is left is looked at again with less patience: rings fray.
+    """
+    bad = np.zeros(len(radius), bool)
+    for least in (8, 4, 3):
+        more = _crowded(radius[~bad], least)
+        if not more.any():
+            break
+        bad[~bad] = more
+    return bad
+
+
+def _crowded(radius, least, width=4.0, reach=8, factor=5.0):
+    """Peaks on rings with more than `least` + `factor` times the median of the rings within `reach`.
+
+    The four rings on either side of a crowded one are crowded at a third of that.
+    """
+    if len(radius) <= least:
+        return np.zeros(len(radius), bool)
+    ring = (radius / width).astype(int)
+    count = np.bincount(ring).astype(float)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(count, reach, mode="symmetric"), 2 * reach + 1)
+    usual = np.median(np.delete(around, range(reach - 2, reach + 3), axis=1), axis=1)
+    bar = least + factor * usual
+    near = np.convolve(count > bar, np.ones(9), "same") > 0
+    return ((count > bar) | (near & (count > bar / 3)))[ring]
