@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Old(NamedTuple):
-    """One option as it was: `default` as its documentation wrote it; `kind` is the type of its value."""
+    """One option as it was: `default` as its documentation wrote it; `kind` is the type of its value.
+
+    `values` holds (old value, value here, why) where a value is called otherwise, or means nothing, here.
+    """
 
     key: str
     default: str
@@ -16,6 +19,7 @@ class Old(NamedTuple):
     meaning: str
     targets: tuple = ()
     reason: str = ""
+    values: tuple = ()
 
 
 DATABASE = "the run file replaces the database"
@@ -25,10 +29,11 @@ RAYONIX = "the source is read as the geometry file describes it"
 LOG = "the log has its own options (--verbose, log_format)"
 ONLINE = "mpixfel status and mpixfel report show this"
 LASER = "the source has no laser state"
+VIEW = "mpixfel view shows images and spots"
 PHOTONS = "intensities are counted in photons throughout, and are not rounded"
 
 EVENT_INFO = (
-    Old("address", "required", str, "detector and device, CxiDs1-0|Cspad-0"),
+    Old("address", "required", str, "detector and device, CxiDs1-0|Cspad-0", reason=SOURCE),
     Old("detz_offset", "575", float, "mm, added to the stage's position to get the distance", reason=EPICS),
     Old("check_beam_status", "True", bool, "skip shots that lack time, wavelength, pulse length or charge",
         reason="a shot without photon energy or distance fails by itself"),
@@ -65,7 +70,8 @@ COMMON_MODE = (
 )
 IMAGE = EVENT_INFO + COMMON_MODE
 HITFIND = (
-    Old("dispatch", "None", str, "what is done with a hit: nop, index, view, spots, write_dict"),
+    Old("dispatch", "None", str, "what is done with a hit: nop, index, view, spots, write_dict",
+        values=(("view", "nop", VIEW), ("spots", "nop", VIEW), ("write_dict", "nop", "mod_dump writes images"))),
     Old("threshold", "None", int, "ADU that an image's maximum, or a peak, must reach", ("hitfinding.threshold_adu",),
         "thresholds come from the image's own photon statistics"),
     Old("distl_min_peaks", "None", int, "least number of accepted peaks of a hit",

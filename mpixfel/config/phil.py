@@ -72,17 +72,6 @@ def parse_phil(text, name="phil"):
     return tuple(_Parser(text, name, lambda path, where: _no_include(path, where)).definitions())
 
 
-def write_phil(definitions):
-    """A PHIL text of definitions, one on each line."""
-    return "".join(f"{d.name} = " + " ".join(map(_quoted, d.words)) + "\n" for d in definitions)
-
-
-def _quoted(word):
-    if re.fullmatch(r"[^\s{};=#\"'\\*]+", word):
-        return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def _no_include(path, where):
     raise MpixfelError(f"include file {path} in a text", where, "write its lines here")
 

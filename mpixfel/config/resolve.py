@@ -115,8 +115,14 @@ def resolve(sections, command_line, folder=".", texts=None, environment=None, **
     _refuse_unknown_sections(given, places, chain, r)
     _check_names(run, stages, r)
     if r.errors:
-        raise ManyErrors(r.errors)
+        raise ManyErrors(sorted(r.errors, key=_line))
     return Settings(run, stages, modules, r.origins, r.texts, r.all_notes(), **flags)
+
+
+def _line(error):
+    """Errors in the order of lines; those without a line last."""
+    name, _, number = error.where.partition(" ")[0].rpartition(":")
+    return (name, int(number)) if number.isdigit() else ("\uffff", 0)
 
 
 def load_stages():
@@ -199,8 +205,8 @@ def _run_options(rows, phil, r):
                 r.refuse(f"{g.key} of {':'.join(name)} is another one than that of {first.origin}", g.origin,
                          "name all cells with cell = in [mpixfel]")
     run = r.build(RunOptions, "mpixfel", [*cells.values(), *rows])
-    for key in ("source", "geometry", "output") if run else ():
-        if not getattr(run, key):
+    for key in ("source", "geometry", "output"):
+        if not (getattr(run, key) if run else any(g.key == key for g in rows)):
             r.refuse(f"{key} is not given", "[mpixfel]", f"write {key} = ... in [mpixfel], or give --{key}")
     if run and run.cell and cells:
         r.notes.append(f"{cells['target_cell'].origin}: target_cell has no effect, for [mpixfel] names a cell file")

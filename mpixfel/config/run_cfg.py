@@ -83,15 +83,6 @@ def parse_run_cfg(text, name="run.cfg"):
     return tuple(sections)
 
 
-def write_run_cfg(sections):
-    """Text of sections, such that it is read back as they are."""
-    lines = []
-    for s in sections:
-        lines.append(f"[{s.name}]")
-        lines += [f"{e.key} = " + e.text.replace("\n", "\n    ") for e in s.entries]
-    return "\n".join(lines) + "\n"
-
-
 def _new_section(name, where, sections):
     if not name:
         raise MpixfelError("a section without a name", where, "write [mpixfel] or [mod_name:instance]")
