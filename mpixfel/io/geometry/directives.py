@@ -3,7 +3,6 @@ import re
 
 from mpixfel.io.geometry.layout import PLACEHOLDER, Quantity
 
-MASK_WORDS = {"data": "data", "file": "file", "goodbits": "good", "badbits": "bad"}
 OLD_MASK_WORDS = {"mask": "mask0_data", "mask_file": "mask0_file",
                   "mask_good": "mask0_goodbits", "mask_bad": "mask0_badbits"}
 
@@ -156,5 +155,5 @@ PANEL = {
 BAD_REGION = {"min_fs": index, "max_fs": index, "min_ss": index, "max_ss": index, "panel": word,
               "min_x": number, "max_x": number, "min_y": number, "max_y": number}
 
-# Accepted, without effect: CrystFEL ignores them too.
-IGNORED = {"badrow_direction"}
+# Of older versions of the format: accepted, without effect.
+IGNORED = {"badrow_direction", "peak_sep", "integr_radius", "peak_info_location", "rail_direction", "clen_for_centering"}

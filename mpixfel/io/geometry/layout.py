@@ -49,10 +49,18 @@ class MaskRule:
     bad: int = 0
 
     def is_bad(self, values):
-        """bool array, True = bad, of integer mask values."""
-        values = np.asarray(values).astype(np.uint64, copy=False)
-        good, bad = np.uint64(self.good), np.uint64(self.bad)
-        return ((values & bad) != 0) | ((values & good) != good)
+        """bool array, True = bad, of integer mask values (any width)."""
+        values = np.asarray(values)
+        values = values.view(f"u{values.dtype.itemsize}") if values.dtype.kind in "ib" else values
+        word = values.dtype.type
+        width = 8 * values.dtype.itemsize
+        here = (1 << width) - 1
+        bad = (values & word(self.bad & here)) != 0
+        if self.good:
+            # Bits that the mask's type cannot hold are never set.
+            bad |= (values & word(self.good & here)) != word(self.good & here)
+            bad |= self.good != self.good & here
+        return bad
 
 
 @dataclass(frozen=True)
@@ -69,16 +77,16 @@ class PanelLayout:
 
 @dataclass(frozen=True)
 class BadRegion:
-    """A rectangle of bad pixels: `low` and `high` inclusive, (ss, fs) in the block of `panel`, or lab (x, y) in pixels."""
+    """A rectangle of bad pixels, `low` and `high` inclusive.
+
+    (ss, fs) in the data block, of one panel or ("") of all; or `in_lab`: (x, y), in pixels of each panel.
+    """
 
     name: str
     low: tuple
     high: tuple
-    panel: str = ""                  # "": laboratory coordinates
-
-    @property
-    def in_lab(self):
-        return not self.panel
+    panel: str = ""
+    in_lab: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,15 @@ def _take(said, statement, line):
         said.refuse(f"a panel must not be called {panel!r}", line, "names from 'group' and 'rigid_group' are taken")
     elif panel.startswith("bad"):
         _parse(said, directives.BAD_REGION, word, value, line, said.regions.setdefault(panel, {}))
-    elif word == "clen":
-        _take_panel_clen(said, value, line)
-        said.panels.setdefault(panel, dict(_inherit(said)))
     else:
         if panel not in said.panels:
             said.panels[panel] = _inherit(said)
-        _parse(said, directives.PANEL, word, value, line, said.panels[panel])
+        if word == "clen":
+            _take_panel_clen(said, value, line)
+        elif word in directives.IGNORED:
+            LOG.warning("%s:%d: %s has no effect", said.path, line, word)
+        else:
+            _parse(said, directives.PANEL, word, value, line, said.panels[panel])
 
 
 def _inherit(said):
@@ -168,18 +170,20 @@ def _region(said, name, keys, panel_names):
     if set(value) & lab and set(value) & pixel:
         return said.refuse(f"bad region {name} mixes laboratory and panel coordinates", line,
                            "give min_x, max_x, min_y, max_y or panel, min_fs, max_fs, min_ss, max_ss")
-    missing = (lab if set(value) & lab else pixel) - set(value)
+    # Older files leave out the panel: the rectangle then holds for every panel.
+    missing = (lab if set(value) & lab else pixel - {"panel"}) - set(value)
     if missing:
         return said.refuse(f"bad region {name} lacks {', '.join(sorted(missing))}", line, "add it")
     if "panel" in value and value["panel"] not in panel_names:
         near = difflib.get_close_matches(value["panel"], panel_names, 1, 0.0)
         return said.refuse(f"bad region {name}: there is no panel {value['panel']!r}", line,
                            f"nearest: {near[0]}" if near else "")
-    axes = ("x", "y") if set(value) & lab else ("ss", "fs")
+    in_lab = bool(set(value) & lab)
+    axes = ("x", "y") if in_lab else ("ss", "fs")
     low, high = (tuple(value[f"{end}_{axis}"] for axis in axes) for end in ("min", "max"))
     if any(a > b for a, b in zip(low, high)):
         return said.refuse(f"bad region {name} ends before it begins: {low} to {high}", line, "swap min and max")
-    return BadRegion(name, low, high, value.get("panel", ""))
+    return BadRegion(name, low, high, value.get("panel", ""), in_lab)
 
 
 def _groups(said, panel_names):

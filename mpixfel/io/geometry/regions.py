@@ -20,12 +20,11 @@ def geometry_mask(geometry):
 
 
 def _mask_panel_region(mask, detector, region):
-    p = detector.names.index(region.panel)
-    panel = detector.panels[p]
-    origin = (panel.min_ss, panel.min_fs)
-    rows, columns = (slice(max(low - first, 0), max(high - first + 1, 0))
-                     for low, high, first in zip(region.low, region.high, origin))
-    mask[p, rows, columns] = True
+    for p, panel in enumerate(detector.panels):
+        if region.panel in ("", panel.name):
+            rows, columns = (slice(max(low - first, 0), max(high - first + 1, 0))
+                             for low, high, first in zip(region.low, region.high, (panel.min_ss, panel.min_fs)))
+            mask[p, rows, columns] = True
 
 
 def _mask_lab_region(mask, detector, region):

@@ -118,7 +118,7 @@ def _layout_keys(where):
 
 def _region_lines(region):
     axes = ("x", "y") if region.in_lab else ("ss", "fs")
-    if not region.in_lab:
+    if region.panel:
         yield f"{region.name}/panel = {region.panel}"
     write = _number if region.in_lab else int
     for axis, low, high in zip(axes, region.low, region.high):

@@ -9,7 +9,7 @@ from mpixfel.io.sources.hdf5_events import OpenEvents
 from mpixfel.io.sources.hdf5_layout import survey
 from mpixfel.io.sources.interface import Source
 from mpixfel.io.sources.paths import expand
-from mpixfel.io.sources.slabs import Scratch
+from mpixfel.io.sources.slabs import Buffers
 from mpixfel.model.event import Event, EventId
 
 MAX_OPEN_FILES = 8
@@ -37,10 +37,11 @@ class Hdf5Source(Source):
         self._surveys = _survey_all(self.paths, geometry)
         self._source, self._index = self._select(wanted, events)
         self.events_per_chunk = max((s.events_per_chunk for s in self._surveys), default=1)
+        self._has_own_masks = any(not rule.file for where in geometry.layout.panels for rule in where.masks)
         self._forget()
 
     def _forget(self):
-        self._open, self._buffers, self._scratch = OrderedDict(), {}, Scratch()
+        self._open, self._buffers, self._static = OrderedDict(), Buffers(), None
 
     def _select(self, wanted, events):
         """(source number, index in it) of every event, in order: (n,) int32, (n,) int64."""
@@ -57,9 +58,14 @@ class Hdf5Source(Source):
         if errors:
             raise ManyErrors(errors) if len(errors) > 1 else errors[0]
         source, index = np.concatenate(sources), np.concatenate(indices).astype(np.int64)
+        # An event named twice is taken once, where it was named first.
+        _, first = np.unique(np.stack([source, index]), axis=1, return_index=True)
+        source, index = source[np.sort(first)], index[np.sort(first)]
+        if not len(source):
+            raise MpixfelError("there are no events", ", ".join(self.paths[:3]), "check the source files")
         chosen = slice(None) if events is None else events
-        if len(source) and not len(source[chosen]):
-            raise MpixfelError(f"--events chooses none of {len(source)} events", ", ".join(self.paths[:2]),
+        if not len(source[chosen]):
+            raise MpixfelError(f"{_text(chosen)} chooses none of {len(source)} events", "events",
                                "choose start:stop:step within them")
         return source[chosen], index[chosen]
 
@@ -103,31 +109,41 @@ class Hdf5Source(Source):
             if len(self._open) >= MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
             self._open[source] = OpenEvents(self.paths[source], self.geometry, self._surveys[source].names,
-                                            self._buffers, self._scratch)
+                                            self._buffers)
+            if self._has_own_masks and source > 0:
+                self._open[source].file_masks().compare(self._first_mask())
         self._open.move_to_end(source)
         return self._open[source]
 
     def static_mask(self):
         """(P, SS, FS) bool, True = bad: what the geometry says, and the first file's masks that hold for all events."""
         mask = geometry_mask(self.geometry)
-        if self.paths:
-            mask |= self._events_of(0).static_mask()
-        return mask
+        return mask | self._first_mask()
+
+    def _first_mask(self):
+        """(P, SS, FS) bool: the static masks of the first file, which other files are compared with."""
+        if self._static is None:
+            self._static = self._events_of(0).file_masks().static
+        return self._static
 
     def saturation_adu(self):
         """(P, SS, FS) float32 from the saturation maps of the first file or of their own files; None: there are none."""
-        return self._events_of(0).saturation_adu() if self.paths else None
+        return self._events_of(0).file_masks().saturation_adu()
 
     def close(self):
         while self._open:
             self._open.popitem()[1].close()
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k not in ("_open", "_buffers", "_scratch")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_open", "_buffers", "_static")}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._forget()
+
+
+def _text(chosen):
+    return ":".join("" if n is None else str(n) for n in (chosen.start, chosen.stop, chosen.step))
 
 
 def _survey_all(paths, geometry):

@@ -1,12 +1,14 @@
 """One HDF5 file seen through a geometry's layout: which events it has, and whether it fits."""
 from typing import NamedTuple
 
-import numpy as np
-
 from mpixfel.errors import ManyErrors, MpixfelError
 from mpixfel.io.geometry.layout import PLACEHOLDER
 from mpixfel.io.sources.event_names import EventNames, matches, substitute
 from mpixfel.io.sources.hdf5_file import open_dataset, open_file
+from mpixfel.io.sources.values import EventValues
+
+# The fields of a layout that may differ from event to event.
+VALUES = ("photon_energy", "clen", "shift_x", "shift_y")
 
 
 class Survey(NamedTuple):
@@ -46,7 +48,8 @@ def survey(path, geometry):
         events = lengths.pop()
         shapes = [events] + [_event_shape(file, layout.blocks[0], p) for p in parts[1:]]
         names = EventNames(parts, shapes)
-        _check_values(file, layout, names)
+        if len(names):
+            _check_values(file, layout, names)
         return Survey(names, _events_per_chunk(file, layout.blocks[0], parts[0]))
 
 
@@ -95,25 +98,13 @@ def _check_panels(path, geometry, number, shape):
 def _check_values(file, layout, names):
     """Raise if a per-event value is missing or has another number of events than the images."""
     errors = []
-    for key in ("photon_energy", "clen", "shift_x", "shift_y"):
-        quantity = getattr(layout, key)
-        if quantity is not None and quantity.path:
-            try:
-                read_values(file, quantity.path, key, names.parts[0], names.shapes[0])
-            except MpixfelError as error:
-                errors.append(error)
+    for key in VALUES:
+        try:
+            EventValues(file, getattr(layout, key), key, names)
+        except MpixfelError as error:
+            errors.append(error)
     if errors:
         raise ManyErrors(errors) if len(errors) > 1 else errors[0]
-
-
-def read_values(file, path, key, parts, shape):
-    """Values along the event axes (or of one element: the same for all) of a per-event quantity, float64."""
-    dataset = open_dataset(file, substitute(path, parts), f"correct `{key}` in the geometry")
-    if dataset.size != 1 and dataset.shape != shape and dataset.size != int(np.prod(shape)):
-        raise MpixfelError(f"{dataset.name} has shape {dataset.shape}, the images have {shape} events", file.filename,
-                           f"correct `{key}` in the geometry: it needs one value, or one for each event")
-    values = np.asarray(dataset[()], dtype=np.float64)
-    return values.reshape(()) if values.size == 1 else values.reshape(shape)
 
 
 def _events_per_chunk(file, block, parts):

@@ -2,10 +2,13 @@
 import itertools
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 from mpixfel.io.geometry.layout import PLACEHOLDER
 from mpixfel.io.sources import bitshuffle
+
+MOST_CACHED_BYTES = 2**30
 
 
 class Slab(NamedTuple):
@@ -48,15 +51,39 @@ def slabs_of(blocks):
     return tuple(slabs)
 
 
+def _with_cache(dataset, slab):
+    """The dataset, opened with a chunk cache that holds the chunks of one event where they hold more than that.
+
+    Otherwise HDF5 decodes such a chunk again for each of its events: its own cache takes chunks up to 1 MB.
+    """
+    chunks = dataset.chunks
+    if not chunks or dataset.is_virtual or not dataset.id.get_create_plist().get_nfilters():
+        return dataset
+    needed = [1 if d == PLACEHOLDER else d[2] - d[1] if isinstance(d, tuple) else n
+              for d, n in zip(slab.dims, dataset.shape)]
+    if all(c <= n for c, n in zip(chunks, needed)):
+        return dataset
+    count = int(np.prod([1 + (n - 1) // c + (1 if d != PLACEHOLDER and n % c else 0)
+                         for c, n, d in zip(chunks, needed, slab.dims)]))
+    size = count * int(np.prod(chunks)) * dataset.dtype.itemsize
+    if size > MOST_CACHED_BYTES:
+        return dataset
+    plist = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    plist.set_chunk_cache(1 + 100 * count, size, 1.0)
+    name, file = dataset.name, dataset.file
+    dataset.id.close()                   # the cache is made when a dataset is opened for the first time
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), plist))
+
+
 class SlabReader:
     """Reads the slab of one event after another from an open dataset, into an array of the caller's."""
 
     def __init__(self, dataset, slab):
-        self.dataset, self.slab = dataset, slab
+        self.dataset, self.slab = _with_cache(dataset, slab), slab
         self.shape = tuple(d[2] - d[1] if isinstance(d, tuple) else n
                            for d, n in zip(slab.dims, dataset.shape) if d != PLACEHOLDER)
         self.dtype = dataset.dtype.newbyteorder("=")
-        self._decoder = bitshuffle.decoder_of(dataset) if self._chunks_fit() else None
+        self._decoder = bitshuffle.decoder_of(self.dataset) if self._chunks_fit() else None
 
     def _chunks_fit(self):
         """Whether each chunk holds one event's pixels, all of ss and fs, and lands contiguously in the slab."""
@@ -71,18 +98,18 @@ class SlabReader:
                         for c, n, d in zip(chunks, self.dataset.shape, dims) if isinstance(d, tuple))
         return pixels_last and events_alone and whole and (one_by_one or one_chunk)
 
-    def read(self, along, out, scratch):
-        """Read one event (indices `along` the event axes) into `out`; `scratch` holds compressed chunks.
+    def read(self, along, out, buffers):
+        """Read one event (indices `along` the event axes) into `out`; `buffers` lends the bytes for compressed chunks.
 
         Raises OSError where the file does not give the data.
         """
-        if self._decoder is None or not self._read_chunks(along, out, scratch):
+        if self._decoder is None or not self._read_chunks(along, out, buffers):
             events = iter(along)
             self.dataset.read_direct(out, tuple(
                 next(events) if d == PLACEHOLDER else slice(*d[1:]) if isinstance(d, tuple) else slice(None)
                 for d in self.slab.dims))
 
-    def _read_chunks(self, along, out, scratch):
+    def _read_chunks(self, along, out, buffers):
         """Decode the event's chunks by ourselves. False: leave it to HDF5."""
         low = [range(*d[1:], c) if isinstance(d, tuple) else (0,)
                for d, c in zip(self.slab.dims, self.dataset.chunks)]
@@ -95,19 +122,27 @@ class SlabReader:
             info = self.dataset.id.get_chunk_info_by_coord(offset)
             if info.byte_offset is None or info.filter_mask:
                 return False
-            mask, chunk = self.dataset.id.read_direct_chunk(offset, out=scratch.of(info.size))
+            mask, chunk = self.dataset.id.read_direct_chunk(offset, out=buffers.bytes(info.size))
             if not bitshuffle.decode(self._decoder, np.frombuffer(chunk, np.uint8), part):
                 raise OSError("a compressed chunk is damaged")
         return True
 
 
-class Scratch:
-    """A byte buffer that grows to the largest chunk seen."""
+class Buffers:
+    """Arrays that are kept from event to event, by use; the bytes of compressed chunks among them."""
 
     def __init__(self):
-        self._bytes = np.empty(0, np.uint8)
+        self._arrays, self._bytes = {}, np.empty(0, np.uint8)
 
-    def of(self, size):
+    def of(self, use, shape, dtype):
+        """The array of a use; a new one where its shape or dtype has changed."""
+        array = self._arrays.get(use)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            self._arrays[use] = array = np.empty(shape, dtype)
+        return array
+
+    def bytes(self, size):
+        """At least `size` bytes, whose contents nobody keeps."""
         if self._bytes.size < size:
             self._bytes = np.empty(size + size // 4, np.uint8)
         return self._bytes
