@@ -104,7 +104,7 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pa
                 low, high = max(best, other), min(best, other)     # later labels belong to lower summits
                 q, t, g = _place(index[seeds[low - 1]], n_ss, n_fs)
                 noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
-                if value[seeds[low - 1]] - v < 3.0 * noise:
+                if value[seeds[low - 1]] - v < 2.0 * noise:
                     parent[low] = high
                 best = high
         if best == 0:

@@ -85,12 +85,19 @@ def slope_quantum(boxes):
     known = boxes[boxes[:, 0] > 1]
     if len(known) < 12:
         return 1.0
-    order = np.argsort(known[:, 1], kind="stable")
-    third = len(known) // 3
-    lower, upper = known[order[:third]], known[order[-third:]]
-    run = float(upper[:, 1].mean(dtype=float) - lower[:, 1].mean(dtype=float))
-    rise = float(upper[:, 2].mean(dtype=float) - lower[:, 2].mean(dtype=float))
-    quantum = rise / run if run > 0 else 1.0
+    order = np.argsort(known[:, 1], kind="stable")[:len(known) - len(known) // 20]    # the brightest may hold spots
+    third = len(order) // 3
+    lower, upper = (_typical(known[part].astype(float)) for part in (order[:third], order[-third:]))
+    run, rise = upper - lower
+    quantum = float(rise / run) if run > 0 else 1.0
     if not quantum > 0:
         quantum = float(np.sqrt(np.median(known[:, 2]))) * 0.1 or 1.0
     return 1.0 if 0.75 < quantum < 1.35 else quantum
+
+
+def _typical(boxes):
+    """(2,) average mean and variance of boxes (n, 3), without those whose variance stands out: they hold spots."""
+    for _ in range(2):
+        variance = boxes[:, 2]
+        boxes = boxes[variance <= variance.mean() + 3 * variance.std()]
+    return boxes[:, 1:].mean(axis=0)
