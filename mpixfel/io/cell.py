@@ -173,7 +173,7 @@ def _from_cryst1(line, where):
         raise MpixfelError(f"unknown space group {symbol!r}", where, "correct columns 56-66 of CRYST1")
     if group is None:
         return UnitCell(*constants, name=where)
-    return UnitCell(*constants, *_lattice_of(group, constants), group.short_name() if group.ext else group.hm, where)
+    return UnitCell(*constants, *_lattice_of(group, constants), group.xhm(), where)
 
 
 def _lattice_of(group, constants):
