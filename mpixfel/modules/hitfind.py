@@ -11,6 +11,7 @@ from mpixfel import registry
 from mpixfel.model.event import Outcome, Reason, Skip
 from mpixfel.modules.interface import Module
 from mpixfel.stages.check import check_options
+from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
 
 # The background of an event is the median of every so many pixels: enough for three digits, and free of charge.
@@ -90,7 +91,6 @@ class ModHitfind(Module):
 
     def _crystals(self, record, shot, rng):
         """Lattices and reflections of a hit."""
-        from mpixfel.stages.indexing import spots_from_peaks
         clock = Clock()
         found = self.crystal_stages["indexing"](spots_from_peaks(record.peaks, shot), shot, self.prepared["indexing"], rng)
         record = record.timed("index", clock.lap())
@@ -101,12 +101,24 @@ class ModHitfind(Module):
         if isinstance(refined, Skip):
             return record.but(skip=refined)
         lattices, peaks = refined
+        lattices["event"] = np.arange(len(lattices))   # a label that tells afterwards which of them were kept
         integrated = self.crystal_stages["integration"](record.image, shot, lattices, peaks, self.prepared["integration"])
         record = record.timed("integrate", clock.lap())
         if isinstance(integrated, Skip):
             return record.but(skip=integrated)
         lattices, reflections = integrated
-        return record.but(lattices=lattices, peaks=peaks, reflections=reflections, outcome=Outcome.indexed)
+        return record.but(lattices=lattices, peaks=relabelled(peaks, lattices["event"]), reflections=reflections,
+                          outcome=Outcome.indexed)
+
+
+def relabelled(peaks, kept):
+    """Peaks whose `lattice` counts the lattices that were `kept`; those of others belong to none."""
+    new = np.full(1 + max(peaks["lattice"].max(initial=-1), kept.max(initial=-1)) + 1, -1, np.int32)   # the last: none
+    new[kept] = np.arange(len(kept))
+    peaks = peaks.copy()
+    peaks["lattice"] = new[peaks["lattice"]]
+    peaks["hkl"][peaks["lattice"] < 0] = 0
+    return peaks
 
 
 class Clock:
