@@ -3,6 +3,8 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from mpixfel.units import wavelength_angstrom
+
 DATA = "/entry/data/data"
 ENERGY = "/entry/instrument/beam/incident_energy"
 MASK = "/entry/instrument/detector/pixel_mask"
@@ -47,10 +49,11 @@ class StackWriter:
         energy = np.asarray(photon_energy_ev, float)
         self._file[ENERGY] = energy
         self._file[ENERGY].attrs["units"] = "eV"
-        wavelength = self._file.create_dataset("/entry/instrument/beam/incident_wavelength", data=12398.419843320026 / energy)
-        wavelength.attrs["units"] = "angstrom"
-        spread = self._file.create_dataset("/entry/instrument/beam/incident_wavelength_spread", data=float(bandwidth_fwhm))
-        spread.attrs["description"] = "full width at half maximum over wavelength"
+        group = self._file["/entry/instrument/beam"]
+        group["incident_wavelength"] = wavelength_angstrom(energy)
+        group["incident_wavelength"].attrs["units"] = "angstrom"
+        group["incident_wavelength_spread"] = float(bandwidth_fwhm)
+        group["incident_wavelength_spread"].attrs["description"] = "full width at half maximum over wavelength"
 
     def detector(self, mask, distance_m, pixel_m, saturation, sensor_m=320e-6):
         """Mask (block_shape) uint32 with NXmx bits, and what describes the detector."""
@@ -72,3 +75,20 @@ class StackWriter:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def write_calibration(path, pedestal, noise, gain, codes):
+    """What the electronics of a simulated detector truly are.
+
+    Parameters
+    ----------
+    pedestal : (s, *block_shape) ADU, for each gain stage
+    noise, gain : (s,) ADU (one sigma), ADU per photon
+    codes : (s,) the two high bits of the stages; all 0 where words have no stage
+    """
+    with h5py.File(path, "w") as f:
+        f.create_dataset("pedestal", data=np.asarray(pedestal, np.float32), compression="gzip", shuffle=True)
+        f["noise"], f["gain"], f["stage_code"] = np.asarray(noise, float), np.asarray(gain, float), np.asarray(codes)
+        for name, unit in (("pedestal", "ADU"), ("noise", "ADU"), ("gain", "ADU/photon")):
+            f[name].attrs["units"] = unit
+        f.attrs["doc"] = "true electronics of the simulated detector; first axis: gain stage"

@@ -23,7 +23,8 @@ from mpixfel.kernels.geometry import ray_on_panel
 
 REACH = 4.5            # how many sigma of a Gaussian are drawn: 4e-5 of the photons fall outside,
 FAINTEST_PIXEL = 5e-4  # but not where it would give a pixel fewer photons than this
-MAX_OVERSAMPLING = 12  # sub-pixels along an edge, enough for spots of 1/12 pixel (one sigma)
+MAX_OVERSAMPLING = 12  # sub-pixels along an edge, enough for spots of 1/15 pixel (one sigma)
+NODE = 2.0 / math.sqrt(3.0) - 1.0    # outward shift of the two points from the middles of a sub-pixel's halves
 
 
 class Profile(NamedTuple):
@@ -177,10 +178,9 @@ def plan_part(geometry, inverse, p, k0, q0, strength, profile, part, faintest, f
     box[3] = min(geometry.shape[p, 1], int(math.floor(fs + reach_fs)) + 1)
     if box[0] >= box[1] or box[2] >= box[3]:
         return 0.0, 0
-    # Sub-pixels no larger than 0.8 sigma: the midpoint rule is then good to exp(-2 pi^2 / 0.64), 4e-14.
     half = 0.5 * (ff + sss)
     sharpest = math.sqrt(half + math.sqrt(max(0.0, half * half - flat)))
-    return amplitude, min(MAX_OVERSAMPLING, max(1, int(math.ceil(1.25 * sharpest))))
+    return amplitude, min(MAX_OVERSAMPLING, max(1, int(math.ceil(0.8 * sharpest))))
 
 
 @njit(cache=True)
@@ -287,15 +287,20 @@ def footprint(geometry, p, q0, k0, stretch, form, fs, ss):
 
 @njit(cache=True)
 def fill_patch(geometry, p, q0, k0, stretch, form, amplitude, box, oversampling, low_ss, low_fs, patch):
-    """Add one Gaussian, integrated over pixels, to `patch`, whose first pixel is (low_ss, low_fs)."""
-    step = 1.0 / oversampling
-    k = k0 * stretch
+    """Add one Gaussian, integrated over pixels, to `patch`, whose first pixel is (low_ss, low_fs).
+
+    Two points of Gauss and Legendre along each edge of a sub-pixel: they keep its variance, which the midpoint loses.
+    With sub-pixels up to 1.25 sigma a pixel is good to 0.3 % of the highest, the sum to 1e-5.
+    """
+    n, step, k = 2 * oversampling, 0.5 / oversampling, k0 * stretch
     for i in range(box[0], box[1]):
         for j in range(box[2], box[3]):
             total = 0.0
-            for a in range(oversampling):
-                for b in range(oversampling):
-                    ux, uy, uz, r = direction(geometry, p, j + (b + 0.5) * step, i + (a + 0.5) * step)
+            for a in range(n):
+                ss = i + (a + 0.5 + (a % 2 - 0.5) * NODE) * step
+                for b in range(n):
+                    fs = j + (b + 0.5 + (b % 2 - 0.5) * NODE) * step
+                    ux, uy, uz, r = direction(geometry, p, fs, ss)
                     # u_z - 1 without the loss of digits
                     x, y, z = ux * k - q0[0], uy * k - q0[1], -(ux * ux + uy * uy) / (1.0 + uz) * k - q0[2]
                     m = product(form, x, y, z, x, y, z)

@@ -15,6 +15,7 @@ from mpixfel.io.geometry.writer import write_geometry
 from mpixfel.io.truth import TruthWriter, read_config
 from mpixfel.model.experiment import Beam, Detector
 from mpixfel.simulate import frame as frames
+from mpixfel.simulate.readout import STAGE_CODE
 from mpixfel.simulate.scene import make_scene
 from mpixfel.units import wavelength_angstrom
 
@@ -50,6 +51,7 @@ def simulate(options, progress=None):
     scene = make_scene(options)
     write_inputs(folder, scene)
     if options.dark_frames:
+        _write_calibration(folder / f"{options.stem}-calibration.h5", scene)
         for stage in range(scene.electronics.stages):
             _write_dark(folder / f"{options.stem}-dark{f'-g{stage}' if stage else ''}.h5", scene, stage)
     truth = TruthWriter(_attributes(scene, text))
@@ -93,6 +95,15 @@ def _write_dark(path, scene, stage):
             arrangement.pack(stack, block)
             out.frame(i, block)
         out.beam(np.full(options.dark_frames, options.photon_energy_ev), options.bandwidth_fwhm)
+
+
+def _write_calibration(path, scene):
+    arrangement, electronics = scene.arrangement, scene.electronics
+    pedestal = np.zeros((electronics.stages, *arrangement.block_shape), np.float32)
+    for stage, plane in zip(electronics.pedestal, pedestal):
+        arrangement.pack(stage.reshape(scene.stack_shape), plane)
+    codes = STAGE_CODE[:electronics.stages]
+    nxmx.write_calibration(path, pedestal, electronics.noise, electronics.gain, codes)
 
 
 def write_inputs(folder, scene):

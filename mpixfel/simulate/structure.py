@@ -8,7 +8,7 @@ from mpixfel.errors import MpixfelError
 
 # Mean f^2 of the light atoms of a protein (C, N, O), electrons^2, and how it falls: f^2 exp(-2 B_f / (4 d^2)).
 LIGHT_ATOM_F2 = 46.0
-LIGHT_ATOM_B = 10.0
+LIGHT_ATOM_B = 7.0
 INDEX_OFFSET = 1 << 20
 
 
