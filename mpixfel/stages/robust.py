@@ -23,6 +23,7 @@ from mpixfel.stages.tail import Tail
 
 ROOM = 1 << 18       # candidate pixels of an image
 MAX_PEAKS = 4096
+LEAK = 0.05          # what a true spot gives to the eight pixels around its largest, at the very least
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ class RobustFinder:
         """(n,) bool: above the own background, above every line through the peak, and in more than one pixel."""
         quantum, variance = background.quantum, background.variance[summits["box"]].astype(float)
         bar = prepared.tail.bar(9 * variance, quantum)
-        rise = np.maximum(summits["level"] - summits["background"], 1.5 * ring * np.sqrt(variance))
-        rise = np.maximum(rise, 0.0)
+        powder = 1.5 * ring * np.sqrt(variance)
+        rise = np.maximum(summits["level"] - summits["background"], powder)
         line = 9 * rise + prepared.line_tail.bar(9 * (variance + quantum * rise), quantum)
         others = summits["core"] - summits["core_max"]
-        return ((summits["core"] > bar) & (summits["core"] > line)
-                & (others > prepared.pixel_tail.bar(8 * variance, quantum)))
+        chance = 8 * powder + prepared.pixel_tail.bar(8 * (variance + quantum * powder), quantum)
+        single = (others < chance) | (others < LEAK * summits["core_max"])
+        return (summits["core"] > bar) & (summits["core"] > line) & ~single
 
     def _compact(self, summits):
         """(n,) bool: neither too many pixels nor too long."""
