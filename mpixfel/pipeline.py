@@ -2,6 +2,8 @@
 import time
 import traceback
 
+import numpy as np
+
 from mpixfel import rounds
 from mpixfel.conclusion import conclude
 from mpixfel.errors import BadData, MpixfelError
@@ -29,14 +31,17 @@ def process_event(event, chain, context):
 
 
 def run(settings, comm):
-    """Process every event of the run; every rank returns the same exit code."""
-    began = time.perf_counter()
-    job = on_root(comm, open_run, settings)
-    tally = Tally()
+    """Process a run as its settings say; every rank returns the same exit code."""
+    return process(on_root(comm, open_run, settings), comm)
+
+
+def process(job, comm):
+    """Process every event of the job that is not on disk yet; every rank returns the same exit code."""
+    began, tally = time.perf_counter(), Tally()
     with tally.signals, job.source:
         chain, context = prepare(job, comm)
         run_file = RunFile(job.output, comm, job.instances(), len(job.source))
-        progress = Progress(job.output, Counts(*on_root(comm, run_file.done)), comm.size, settings.verbosity < 0)
+        progress = Progress(job.output, Counts(*on_root(comm, run_file.done)), comm.size, job.settings.verbosity < 0)
         for index in plan(job, comm, run_file, tally, progress):
             take(index, job, chain, context, run_file, tally)
         run_file.flush()
@@ -98,7 +103,7 @@ def attempt(index, job, chain, context):
         with Deadline(job.settings.run.event_timeout_s):
             event = job.source.event(index)
             seconds = time.perf_counter() - began
-            return process_event(event, chain, context).timed("read", seconds)
+            return consistent(process_event(event, chain, context)).timed("read", seconds)
     except BadData as error:
         return failed(event_id, Reason.bad_data, str(error))
     except TooLong:
@@ -109,6 +114,16 @@ def attempt(index, job, chain, context):
     except Exception as error:
         where = f"event {event_id.name} (number {index}) on rank {host()}"
         return failed(event_id, Reason.exception, f"{type(error).__name__}: {error}; {where}", traceback.format_exc())
+
+
+def consistent(record):
+    """The record, if its tables refer to each other as they should: a module's mistake must fail its event alone."""
+    n, rows = len(record.lattices), record.lattices["n_reflections"]
+    if (record.peaks["lattice"].max(initial=-1) >= n or rows.sum() != len(record.reflections)
+            or (record.lattices["first_reflection"] != np.cumsum(rows) - rows).any()
+            or (record.reflections["lattice"] != np.repeat(np.arange(n), rows)).any()):
+        raise ValueError("lattices, peaks and reflections do not refer to each other")
+    return record
 
 
 def failed(event_id, reason, detail, text=""):
