@@ -79,13 +79,13 @@ def test_the_command_line_goes_before_every_section():
 def test_every_error_is_told_in_one_go_with_what_where_and_what_to_do():
     errors = errors_of("[mpixfel]\nsuorce = a.h5\ngeometry = {rum}.geom\nseed = -1\nchunk = many\n"
                        "modules = mod_hitfind:a mod_hitfnd:b\n[indexng]\nmax_lattices = 3\n[indexing]\nmax_lattice = 2\n"
-                       "[mod_hitfind:a]\ndispatch = indx\nrefinment.tolerance = 3\nrefinement.tolerence = 3\n[mod_xyzzy:c]\n")
+                       "[mod_hitfind:a]\ndispatch = indx\nrefinment.tolerance = 3\nrefinement.tolerence = 3\n[mod_zzzzzz:c]\n")
     told = {e.where: e for e in errors}
     expected = {"run.cfg:2": ("suorce", "source"), "run.cfg:3": ("{rum}", "run"), "run.cfg:4": ("-1", "at least 0"),
                 "run.cfg:5": ("many", "whole number"), "run.cfg:6": ("mod_hitfnd", "mod_hitfind"),
                 "run.cfg:7": ("indexng", "indexing"), "run.cfg:10": ("max_lattice", "max_lattices"),
                 "run.cfg:12": ("indx", "index"), "run.cfg:13": ("refinment", "refinement"),
-                "run.cfg:14": ("tolerence", "tolerance"), "run.cfg:15": ("mod_xyzzy", "mod_hitfind")}
+                "run.cfg:14": ("tolerence", "tolerance"), "run.cfg:15": ("mod_zzzzzz", "mod_hitfind")}
     assert [e.where for e in errors] == [*expected, "[mpixfel]", "[mpixfel]"]
     assert [e.what for e in errors[-2:]] == ["source is not given", "output is not given"]
     for place, (what, remedy) in expected.items():

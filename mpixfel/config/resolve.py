@@ -201,7 +201,7 @@ def _run_options(rows, phil, r):
     for name, (more, _) in phil.items():
         for g in more:
             first = cells.setdefault(g.key, g)
-            if split_words(first.text) != split_words(g.text):
+            if first.text.replace(",", " ").split() != g.text.replace(",", " ").split():
                 r.refuse(f"{g.key} of {':'.join(name)} is another one than that of {first.origin}", g.origin,
                          "name all cells with cell = in [mpixfel]")
     run = r.build(RunOptions, "mpixfel", [*cells.values(), *rows])

@@ -167,7 +167,7 @@ def _cells(definitions):
     for d in definitions:
         if d.name.startswith("isoforms.") and d.text.lower() not in UNSET:
             forms.setdefault(d.block, {})[d.name.partition(".")[2]] = d
-    cells = [(f["cell"], f["lookup_symbol"].text[:1] if "lookup_symbol" in f else "P")
+    cells = [(f["cell"], f["lookup_symbol"].words[0][:1] if "lookup_symbol" in f else "P")
              for f in forms.values() if "cell" in f]
     if not cells and "target_cell" in one:
         centring = one.get("target_cell_centring_type")
