@@ -65,7 +65,7 @@ class Hdf5Source(Source):
             raise MpixfelError("there are no events", ", ".join(self.paths[:3]), "check the source files")
         chosen = slice(None) if events is None else events
         if not len(source[chosen]):
-            raise MpixfelError(f"{_text(chosen)} chooses none of {len(source)} events", "events",
+            raise MpixfelError(f"events {_text(chosen)} choose none of {len(source)}", ", ".join(self.paths[:3]),
                                "choose start:stop:step within them")
         return source[chosen], index[chosen]
 

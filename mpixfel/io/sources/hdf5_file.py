@@ -1,4 +1,5 @@
 """Opening HDF5 files and datasets: what can be wrong with them is found here and named."""
+import math
 import os
 
 import h5py
@@ -67,17 +68,18 @@ def _kind(dataset):
 
 
 def _link_fault(file, name):
-    """What an HDF5 link on the way to a missing name points at."""
-    node = ""
+    """What an HDF5 link on the way to a missing name points at, or ""."""
+    node = file["/"]
     for part in filter(None, name.split("/")):
-        node += "/" + part
-        link = file.get(node, getlink=True)
-        if isinstance(link, h5py.ExternalLink) and node not in file:
-            return f": {node} is a link to {link.path} in {link.filename}, which is not there"
-        if isinstance(link, h5py.SoftLink) and node not in file:
-            return f": {node} is a link to {link.path}, which is not there"
-        if node not in file:
-            return ""
+        links, child = node.id.links, node.get(part)
+        if isinstance(child, h5py.Group):
+            node = child
+        elif child is None and links.exists(part.encode()):
+            value = links.get_val(part.encode())
+            target = " in ".join(v.decode() for v in reversed(value)) if isinstance(value, tuple) else value.decode()
+            return f": {node.name.rstrip('/')}/{part} is a link to {target}, which is not there"
+        else:
+            break
     return ""
 
 
@@ -109,14 +111,23 @@ def check_virtual(dataset, path):
         shape = seen[key]
         if isinstance(shape, str):
             errors.append(f"{name} in {file_name} ({shape})")
-        else:
-            last = source_space.get_select_bounds()[1]
-            if len(last) == len(shape) and any(high >= n for high, n in zip(last, shape)):
-                errors.append(f"{name} in {file_name} (its shape is {shape}, too small)")
+        elif _is_too_small(shape, vspace, source_space):
+            errors.append(f"{name} in {file_name} (its shape is {shape}, too small)")
     if errors:
         errors = list(dict.fromkeys(errors))
         raise ManyErrors(MpixfelError(f"virtual dataset {dataset.name} lacks a source: {e}", path,
                                       "put the file back where the virtual dataset looks for it") for e in errors)
+
+
+def _is_too_small(shape, vspace, source_space):
+    """Whether a source lacks part of what is mapped from it: HDF5 would read fill values for that, too."""
+    try:
+        if source_space.get_select_type() == h5py.h5s.SEL_ALL:
+            return vspace.get_select_npoints() > math.prod(shape)
+        last = source_space.get_select_bounds()[1]
+    except (ValueError, RuntimeError):
+        return False                     # a selection without end grows with its source
+    return len(last) == len(shape) and any(high >= n for high, n in zip(last, shape))
 
 
 def _source_shape(path, folder, file_name, name):

@@ -1,0 +1,379 @@
+"""Sources: events of HDF5 and CXI files in the layouts that facilities write."""
+import pickle
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from mpixfel.io.geometry import parse_geometry
+from mpixfel.io.sources import open_source
+
+GEOMETRY = """
+photon_energy = {energy}
+clen = {clen}
+res = 10000
+adu_per_photon = 1
+data = {data}
+{dims}
+"""
+
+
+def geometry(data="/data", dims=("%", "ss", "fs"), energy="9500", clen="0.1 m", top="", panels=None, path="x.geom"):
+    """A geometry of panels {name: (min_ss, max_ss, min_fs, max_fs, own lines)}; default: one of 6 x 8 pixels."""
+    text = GEOMETRY.format(data=data, energy=energy, clen=clen, dims=axes(dims)) + top + "\n"
+    for n, (name, (min_ss, max_ss, min_fs, max_fs, *own)) in enumerate((panels or {"p0": (0, 5, 0, 7)}).items()):
+        lines = [f"min_ss = {min_ss}", f"max_ss = {max_ss}", f"min_fs = {min_fs}", f"max_fs = {max_fs}",
+                 f"corner_x = {20 * n}", "corner_y = 0", "fs = x", "ss = y", *own]
+        text += "".join(f"{name}/{line}\n" for line in lines)
+    return parse_geometry(text, str(path))
+
+
+def axes(dims):
+    return "\n".join(f"dim{n} = {d}" for n, d in enumerate(dims) if d is not None)
+
+
+def frames(n=4, shape=(6, 8), dtype="u2", seed=0):
+    return np.random.default_rng(seed).integers(0, 1000, (n, *shape)).astype(dtype)
+
+
+def write(path, **datasets):
+    """An HDF5 file; names with __ for /; a value is an array or (array, options of create_dataset)."""
+    with h5py.File(path, "w") as file:
+        for name, value in datasets.items():
+            array, options = value if isinstance(value, tuple) else (value, {})
+            file.create_dataset(name.replace("__", "/"), data=array, **options)
+    return str(path)
+
+
+def images(source, block=0):
+    return np.array([source.event(i).raw[block].copy() for i in range(len(source))])
+
+
+# Layouts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_of_frames_gives_its_frames_in_order(tmp_path):
+    data = frames()
+    with open_source(write(tmp_path / "a.h5", data=data), geometry()) as source:
+        assert len(source) == 4 and (images(source) == data).all()
+        assert [source.event_id(i).name for i in range(4)] == ["//0", "//1", "//2", "//3"]
+        assert [source.event_id(i).index for i in range(4)] == [0, 1, 2, 3]
+
+
+def test_frames_can_be_read_in_any_order_and_buffers_are_used_again(tmp_path):
+    data = frames()
+    source = open_source(write(tmp_path / "a.h5", data=data), geometry())
+    first = source.event(3).raw[0]
+    assert (first == data[3]).all()
+    second = source.event(0).raw[0]
+    assert second is first or np.shares_memory(second, first)
+    assert (second == data[0]).all()
+
+
+def test_a_cxi_file_has_its_data_behind_a_link_and_energies_lengths_and_times_per_event(tmp_path):
+    data = frames(3)
+    path = write(tmp_path / "a.cxi", entry_1__instrument_1__detector_1__data=data,
+                 LCLS__photon_energy_eV=np.array([9000., 9100., 9200.]), LCLS__detector_1__EncoderValue=[80., 81., 82.],
+                 LCLS__machineTime=[10, 11, 12], LCLS__machineTimeNanoSeconds=[7, 8, 9], LCLS__fiducial=[3, 6, 9])
+    with h5py.File(path, "a") as file:
+        file["entry_1/data_1"] = h5py.SoftLink("/entry_1/instrument_1/detector_1")
+    source = open_source(path, geometry("/entry_1/data_1/data", energy="/LCLS/photon_energy_eV eV",
+                                        clen="/LCLS/detector_1/EncoderValue"))
+    event = source.event(1)
+    assert (event.raw[0] == data[1]).all()
+    assert event.photon_energy_ev == 9100 and event.clen_m == pytest.approx(0.081)
+    assert event.id.timestamp_ns == 11 * 10**9 + 8 and event.extra == {"fiducial": 6}
+
+
+def test_modules_along_an_axis_are_blocks_of_one_read(tmp_path):
+    data = frames(3, (4, 6, 8))
+    panels = {f"m{k}": (0, 5, 0, 7, f"dim1 = {k}") for k in (1, 3, 2)}
+    source = open_source(write(tmp_path / "a.h5", data=data),
+                         geometry(dims=("%", None, "ss", "fs"), panels=panels))
+    raw = source.event(2).raw
+    assert [panel.block for panel in source.geometry.detector.panels] == [0, 1, 2]
+    assert all((raw[n] == data[2, k]).all() for n, k in enumerate((1, 3, 2)))
+
+
+def test_each_panel_may_have_its_own_dataset(tmp_path):
+    a, b = frames(2), frames(2, (3, 4), "f4", 1)
+    source = open_source(write(tmp_path / "a.h5", a=a, b=b), geometry(
+        panels={"p0": (0, 5, 0, 7, "data = /a"), "p1": (0, 2, 0, 3, "data = /b")}))
+    raw = source.event(1).raw
+    assert (raw[0] == a[1]).all() and (raw[1] == b[1]).all() and raw[1].dtype == np.float32
+    mask = source.static_mask()
+    assert mask.shape == (2, 6, 8) and not mask[0].any() and mask[1, 3:].all() and mask[1, :, 4:].all()
+    assert not mask[1, :3, :4].any()
+
+
+def test_a_dataset_for_each_event_is_found_by_the_place_holder_in_natural_order(tmp_path):
+    data = frames(3)
+    path = write(tmp_path / "a.h5", run1__event2__image=data[0], run1__event10__image=data[1], run2__event1__image=data[2],
+                 run1__other=np.zeros(3), run1__event2__energy=9001., run1__event10__energy=9002., run2__event1__energy=9003.)
+    source = open_source(path, geometry("/%/%/image", ("ss", "fs"), energy="/%/%/energy"))
+    assert [source.event_id(i).name for i in range(3)] == ["run1/event2//", "run1/event10//", "run2/event1//"]
+    assert (images(source) == data).all()
+    assert [source.event(i).photon_energy_ev for i in (2, 0, 1)] == [9003, 9001, 9002]
+
+
+def test_place_holders_in_path_and_axes_go_together(tmp_path):
+    a, b = frames(2), frames(3, seed=1)
+    path = write(tmp_path / "a.h5", run_1__data=a, run_2__data=b, run_1__energy=[1000., 1001.],
+                 run_2__energy=[2000., 2001., 2002.], all=np.arange(5.) + 1)
+    source = open_source(path, geometry("/run_%/data", energy="/run_%/energy", clen="/all mm"))
+    assert [source.event_id(i).name for i in range(5)] == ["1//0", "1//1", "2//0", "2//1", "2//2"]
+    assert (images(source) == np.concatenate([a, b])).all()
+    assert [source.event(i).photon_energy_ev for i in range(5)] == [1000, 1001, 2000, 2001, 2002]
+    assert [source.event(i).clen_m for i in range(5)] == pytest.approx([.001, .002, .003, .004, .005])
+
+
+def test_two_event_axes_give_names_with_two_indices(tmp_path):
+    data = frames(6).reshape(2, 3, 6, 8)
+    source = open_source(write(tmp_path / "a.h5", data=data, energy=np.arange(6.).reshape(2, 3) + 1),
+                         geometry(dims=("%", "%", "ss", "fs"), energy="/energy"))
+    assert source.event_id(4).name == "//1/1" and (source.event(4).raw[0] == data[1, 1]).all()
+    assert source.event(5).photon_energy_ev == 6
+
+
+def test_files_without_event_axes_hold_one_event_each(tmp_path):
+    data = frames(3)
+    for n in range(3):
+        write(tmp_path / f"f{n}.h5", data=data[n])
+    source = open_source(str(tmp_path / "f*.h5"), geometry(dims=("ss", "fs")))
+    assert (images(source) == data).all()
+    assert [(source.event_id(i).source, source.event_id(i).name) for i in range(3)] == [(0, "//"), (1, "//"), (2, "//")]
+
+
+def test_a_virtual_dataset_reads_as_its_sources(tmp_path):
+    data = frames(4)
+    write(tmp_path / "a.h5", x=data[:2])
+    write(tmp_path / "b.h5", x=data[2:])
+    layout = h5py.VirtualLayout((4, 6, 8), "u2")
+    layout[:2], layout[2:] = (h5py.VirtualSource(f"{n}.h5", "x", (2, 6, 8)) for n in "ab")
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("data", layout)
+    assert (images(open_source(str(tmp_path / "all.h5"), geometry())) == data).all()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f4", "f8", ">u2", ">f4"])
+def test_every_numeric_dtype_is_read_in_native_order(tmp_path, dtype):
+    data = frames(2).astype(dtype)
+    event = open_source(write(tmp_path / "a.h5", data=data), geometry()).event(1)
+    assert (event.raw[0] == data[1]).all() and event.raw[0].dtype == np.dtype(dtype).newbyteorder("=")
+
+
+COMPRESSED = {
+    "gzip": {"compression": "gzip"}, "shuffled gzip": {"compression": "gzip", "shuffle": True},
+    "lzf": {"compression": "lzf"}, "lz4": hdf5plugin.LZ4(), "zstd": hdf5plugin.Zstd(),
+    "bitshuffle": hdf5plugin.Bitshuffle(cname="none"), "bitshuffle lz4": hdf5plugin.Bitshuffle(cname="lz4"),
+    "bitshuffle zstd": hdf5plugin.Bitshuffle(cname="zstd"), "blocks": hdf5plugin.Bitshuffle(nelems=64, cname="lz4"),
+    "blosc": hdf5plugin.Blosc(),
+}
+
+
+@pytest.mark.parametrize("options", COMPRESSED.values(), ids=COMPRESSED.keys())
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f8", ">u2"])
+def test_every_compression_gives_the_pixels_that_were_written(tmp_path, options, dtype):
+    data = frames(3, (37, 41)).astype(dtype)                 # 1517 pixels: no multiple of 8
+    path = write(tmp_path / "a.h5", data=(data, {"chunks": (1, 37, 41), **options}))
+    assert (images(open_source(path, geometry(panels={"p0": (0, 36, 0, 40)}))) == data).all()
+
+
+@pytest.mark.parametrize("chunks", [(3, 6, 8), (2, 6, 8), (1, 3, 8), (1, 4, 5), (2, 4, 8)])
+def test_chunks_of_several_events_or_of_parts_give_the_pixels_that_were_written(tmp_path, chunks):
+    data = frames(5)
+    path = write(tmp_path / "a.h5", data=(data, {"chunks": chunks, **hdf5plugin.Bitshuffle()}))
+    source = open_source(path, geometry())
+    assert (images(source) == data).all() and source.events_per_chunk == chunks[0]
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 6, 8), (1, 4, 6, 8), (1, 2, 6, 8), (2, 1, 6, 8)])
+@pytest.mark.parametrize("modules", [(0, 1, 2, 3), (1, 2)])
+def test_modules_come_from_chunks_of_every_shape(tmp_path, chunks, modules):
+    data = frames(3, (4, 6, 8))
+    path = write(tmp_path / "a.h5", data=(data, {"chunks": chunks, **hdf5plugin.Bitshuffle()}))
+    source = open_source(path, geometry(dims=("%", None, "ss", "fs"),
+                                        panels={f"m{k}": (0, 5, 0, 7, f"dim1 = {k}") for k in modules}))
+    for i in range(3):
+        assert all((block == data[i, k]).all() for block, k in zip(source.event(i).raw, modules))
+
+
+def test_a_chunk_that_was_never_written_reads_as_the_fill_value(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("data", (3, 6, 8), "u2", chunks=(1, 6, 8), fillvalue=9, **hdf5plugin.Bitshuffle())
+        data[1] = 4
+    source = open_source(str(tmp_path / "a.h5"), geometry())
+    assert [int(source.event(i).raw[0].max()) for i in range(3)] == [9, 4, 9]
+
+
+def test_nan_and_infinite_pixels_are_passed_on(tmp_path):
+    data = frames(1).astype("f4")
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    raw = open_source(write(tmp_path / "a.h5", data=data), geometry()).event(0).raw[0]
+    assert np.isnan(raw[0, 0]) and raw[0, 1] == np.inf and raw[0, 2] == -np.inf
+
+
+# Values of events -----------------------------------------------------------------------------------------------
+
+
+def test_one_energy_in_the_file_holds_for_all_events(tmp_path):
+    for energy in (np.float64(8000), np.array([8000.])):
+        path = write(tmp_path / "a.h5", data=frames(), energy=energy)
+        assert open_source(path, geometry(energy="/energy")).event(2).photon_energy_ev == 8000
+
+
+def test_wavelengths_become_energies_and_a_shift_per_event_reaches_the_shot(tmp_path):
+    from mpixfel.model.experiment import Context
+    path = write(tmp_path / "a.h5", data=frames(2), wavelength=[1.0, 2.0], x=[0.5, 1.5])
+    g = parse_geometry("detector_shift_x = /x mm\n" + geometry().text.replace(
+        "photon_energy = 9500", "wavelength = /wavelength A"))
+    event = open_source(path, g).event(1)
+    assert event.photon_energy_ev == pytest.approx(12398.41984 / 2)
+    assert event.shift_m == pytest.approx((1.5e-3, 0))
+    shot = Context(g.detector, g.beam).shot(event)
+    assert shot.geometry.origin[0] == pytest.approx((1.5e-3, 0, 0.1))
+
+
+# Which events ---------------------------------------------------------------------------------------------------
+
+
+def test_a_slice_of_all_events_keeps_their_ids(tmp_path):
+    data = frames(7)
+    paths = [write(tmp_path / "a.h5", data=data[:3]), write(tmp_path / "b.h5", data=data[3:])]
+    source = open_source(paths, geometry(), slice(1, None, 2))
+    assert [(source.event_id(i).source, source.event_id(i).index) for i in range(3)] == [(0, 1), (1, 0), (1, 2)]
+    assert (images(source) == data[1::2]).all()
+
+
+def test_an_event_list_names_files_and_events_relative_to_itself(tmp_path):
+    (tmp_path / "sub").mkdir()
+    data = frames(4)
+    write(tmp_path / "sub/a b.h5", data=data)
+    write(tmp_path / "sub/c.h5", data=data + 1)
+    (tmp_path / "sub/x.lst").write_text("a b.h5 //2\na b.h5 //0\n\nc.h5\na b.h5 //2\n")
+    source = open_source(tmp_path / "sub/x.lst", geometry())
+    assert [(s.source, s.index) for s in map(source.event_id, range(len(source)))] == [
+        (0, 2), (0, 0), (1, 0), (1, 1), (1, 2), (1, 3)]
+    assert (images(source) == np.concatenate([data[[2, 0]], data + 1])).all()
+
+
+def test_an_event_list_names_events_by_path_parts(tmp_path):
+    data = frames(2)
+    write(tmp_path / "a.h5", e1__image=data[0], e2__image=data[1])
+    (tmp_path / "x.lst").write_text("a.h5 e2//\n")
+    assert (images(open_source(tmp_path / "x.lst", geometry("/%/image", ("ss", "fs")))) == data[1:]).all()
+
+
+def test_many_files_are_read_with_few_open(tmp_path):
+    data = frames(20)
+    paths = [write(tmp_path / f"{n:02}.h5", data=data[n:n + 1]) for n in range(20)]
+    source = open_source(paths, geometry())
+    assert (images(source) == data).all() and (source.event(0).raw[0] == data[0]).all()
+
+
+def test_a_source_can_be_sent_to_another_process(tmp_path):
+    data = frames()
+    source = open_source(write(tmp_path / "a.h5", data=data), geometry())
+    source.event(0)
+    again = pickle.loads(pickle.dumps(source))
+    assert (images(again) == data).all() and again.event_id(2) == source.event_id(2)
+
+
+# Masks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_for_all_events_is_in_the_static_mask(tmp_path):
+    mask = np.zeros((6, 8), "u4")
+    mask[1, 2], mask[3, 4] = 1, 0x10000
+    for name, stored in (("a.h5", mask), ("b.h5", mask[None])):
+        path = write(tmp_path / name, data=frames(), mask=stored)
+        source = open_source(path, geometry(top="mask = /mask\nmask_bad = 0xffff"))
+        assert np.argwhere(source.static_mask()).tolist() == [[0, 1, 2]]
+        assert source.event(0).masks == ()
+
+
+def test_a_mask_per_event_comes_with_its_event(tmp_path):
+    masks = np.zeros((4, 6, 8), "u2")
+    masks[np.arange(4), np.arange(4), 0] = 1
+    path = write(tmp_path / "a.h5", data=frames(), mask=masks)
+    source = open_source(path, geometry(top="mask0_data = /mask\nmask0_badbits = 1"))
+    assert not source.static_mask().any()
+    for i in (2, 0):
+        (block, bad), = source.event(i).masks
+        assert block == 0 and bad.dtype == bool and np.argwhere(bad).tolist() == [[i, 0]]
+
+
+def test_masks_of_modules_follow_the_axes_of_the_data(tmp_path):
+    mask = np.zeros((3, 6, 8), "u1")
+    mask[2, 1, 1] = 4
+    path = write(tmp_path / "a.h5", data=frames(2, (3, 6, 8)), mask=mask, each=np.stack([mask, 0 * mask]))
+    panels = {f"m{k}": (0, 5, 0, 7, f"dim1 = {k}") for k in (1, 2)}
+    dims = ("%", None, "ss", "fs")
+    source = open_source(path, geometry(dims=dims, panels=panels, top="mask = /mask\nmask_bad = 4"))
+    assert np.argwhere(source.static_mask()).tolist() == [[1, 1, 1]]
+    source = open_source(path, geometry(dims=dims, panels=panels, top="mask = /each\nmask_bad = 4"))
+    assert {block: np.argwhere(bad).tolist() for block, bad in source.event(0).masks} == {0: [], 1: [[1, 1]]}
+    assert not any(bad.any() for _, bad in source.event(1).masks)
+
+
+def test_a_mask_file_lies_beside_the_geometry_and_good_bits_must_be_set(tmp_path):
+    good = np.ones((6, 8), "i2")
+    good[0, 7] = 0
+    write(tmp_path / "mask.h5", good=good)
+    source = open_source(write(tmp_path / "a.h5", data=frames()), geometry(
+        top="mask = /good\nmask_file = mask.h5\nmask_good = 1", path=tmp_path / "x.geom"))
+    assert np.argwhere(source.static_mask()).tolist() == [[0, 0, 7]]
+
+
+def test_a_panel_takes_its_part_of_a_mask(tmp_path):
+    mask = np.zeros((6, 8), "u1")
+    mask[2, 5] = mask[0, 0] = 1
+    source = open_source(write(tmp_path / "a.h5", data=frames(), mask=mask), geometry(
+        top="mask = /mask\nmask_bad = 1", panels={"p": (2, 4, 4, 7)}))
+    assert np.argwhere(source.static_mask()).tolist() == [[0, 0, 1]]
+
+
+def test_pixels_that_only_a_later_file_calls_bad_come_with_its_events(tmp_path):
+    mask = np.zeros((2, 6, 8), "u1")
+    mask[1, 3, 3] = 1
+    paths = [write(tmp_path / f"{n}.h5", data=frames(1), mask=mask[n]) for n in range(2)]
+    source = open_source(paths, geometry(top="mask = /mask\nmask_bad = 1"))
+    assert not source.static_mask().any() and source.event(0).masks == ()
+    (block, bad), = source.event(1).masks
+    assert np.argwhere(bad).tolist() == [[3, 3]]
+
+
+def test_a_saturation_map_is_read_for_its_panels(tmp_path):
+    saturation = np.full((6, 8), 900.0, "f4")
+    saturation[1, 1] = 100
+    path = write(tmp_path / "a.h5", data=frames(), sat=saturation)
+    g = geometry(panels={"p0": (0, 5, 0, 3, "saturation_map = /sat"), "p1": (0, 5, 4, 7)})
+    found = open_source(path, g).saturation_adu()
+    assert found[0, 1, 1] == 100 and found[0, 0, 0] == 900 and np.isinf(found[1]).all()
+    assert open_source(path, geometry()).saturation_adu() is None
+
+
+# Real and simulated files ---------------------------------------------------------------------------------------
+
+
+def test_the_shared_sets_open_with_their_geometry(shared_data):
+    from mpixfel.io.geometry import read_geometry
+    for name, count in (("lyso-easy", 60), ("hex", 10)):
+        folder = shared_data / name
+        source = open_source(folder / f"{name}.h5", read_geometry(folder / f"{name}.geom"))
+        with h5py.File(folder / f"{name}.h5") as file, h5py.File(folder / "truth.h5") as truth:
+            event = source.event(5)
+            assert len(source) == count and (event.raw[0] == file["entry/data/data"][5]).all()
+            assert event.photon_energy_ev == pytest.approx(truth["frame/photon_energy_eV"][5], rel=1e-3)
+            assert event.id.timestamp_ns == file["entry/event/timestamp_ns"][5]
+            assert source.static_mask().sum() == ((file["entry/instrument/detector/pixel_mask"][()] & 0xffff) != 0).sum()
+
+
+def test_the_real_cspad_frames_are_read(shared_data):
+    from mpixfel.io.geometry import read_geometry
+    source = open_source(shared_data / "real/thermolysin_cspad.cxi",
+                         read_geometry(shared_data / "real/thermolysin_cspad.geom"))
+    event = source.event(1)
+    assert len(source) == 2 and event.raw[0].shape == (5920, 388)
+    assert event.photon_energy_ev == pytest.approx(9743.784) and event.id.timestamp_ns == 1362118138601000000
