@@ -91,9 +91,16 @@ def files_of(config, trial):
         raise MpixfelError("there is no section [mpixfel] (or [pyana], [psana])", str(config), "write one")
     starts = [_line_of(x) for s in sections for x in (s, *s.entries)]
     files[trial.config] = _rewritten(text.splitlines(), starts, changes, heading, added)
-    for path, name in phil.items():
+    for path, name in list(phil.items()):
         _copy_phil(path, name, phil, trial, files)
     return files
+
+
+def ranks_of(config):
+    """`num-cpu` of the configuration, as the old system had it; None where it is not said."""
+    sections, _ = read_run_cfg(config)
+    words = [e.text for s in sections if s.name in RUN_SECTIONS for e in s.entries if e.key in ("num-cpu", "num_cpu")]
+    return int(words[0]) if words and words[0].isdigit() else None
 
 
 def _line_of(thing):
