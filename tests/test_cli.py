@@ -124,6 +124,12 @@ def test_a_defect_is_told_with_rank_and_host_and_ends_in_1(inputs, capsys, monke
     assert f"defect on rank 0 on {os.uname().nodename}" in err and "ZeroDivisionError" in err
 
 
+def test_output_into_a_pipe_that_closes_is_no_defect(inputs):
+    command = f"'{sys.executable}' -m mpixfel.cli.main -c run.cfg --dry-run | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout == "[mpixfel]\n" and "Traceback" not in done.stderr
+
+
 @pytest.mark.mpi
 def test_every_rank_gets_the_error_and_one_prints_it(capfd, tmp_path):
     from mpi4py import MPI

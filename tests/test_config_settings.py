@@ -163,3 +163,28 @@ def test_the_registry_loads_what_is_asked_for_and_names_what_exists():
 def test_an_uninstalled_plug_in_says_which_import_failed():
     with pytest.raises(MpixfelError, match="no_such_package"):
         registry.load_class("no_such_package.stage:Stage")
+
+
+@pytest.fixture
+def toy_finder(tmp_path, monkeypatch):
+    """A hit finder that another package brings, by its entry point."""
+    (tmp_path / "toyfinder.py").write_text(
+        "from dataclasses import dataclass\nfrom mpixfel.stages.interface import option\n"
+        "@dataclass(frozen=True)\nclass Toy:\n    size: int = option(2, 'size of a toy', low=1)\n")
+    info = tmp_path / "toyfinder-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toyfinder\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mpixfel.hit_finders]\ntoy = toyfinder:Toy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.entries.cache_clear()
+    yield
+    registry.entries.cache_clear()
+
+
+def test_a_finder_of_another_package_has_its_section(toy_finder):
+    s = settings_of(FOUR_LINES + "[hitfinding]\nfinder = toy\n[toy]\nsize = 5\n[mod_hitfind:index]\ntoy.size = 7\n")
+    assert s.stage("toy").size == 5 and s.seen_by(s.modules[1]).stage("toy").size == 7
+    assert settings_of(FOUR_LINES + "[hitfinding]\nfinder = toy\n").stage("toy").size == 2
+    assert "toy" not in settings_of().stages
+    error, = errors_of(FOUR_LINES + "[toy]\nsize = 0\n")
+    assert error.where == "run.cfg:7" and "at least 1" in error.remedy

@@ -1,9 +1,11 @@
 """The command `mpixfel`: parse, call, print."""
 import argparse
+import ast
 import importlib
 import os
 import re
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 
@@ -43,8 +45,9 @@ def run_parser():
     """The parser of the main form."""
     parser = Parser(prog="mpixfel", usage="mpixfel -c run.cfg [flags]   or   mpixfel SUBCOMMAND ...",
                     description="Process an XFEL serial crystallography run, from images to intensities.",
-                    epilog="subcommands: " + ", ".join(subcommands()) + "\n(mpixfel SUBCOMMAND --help)\n\n"
-                    "exit codes: 0 done, 1 a defect or failed run, 2 something that you can repair")
+                    epilog="subcommands (each with --help):\n" + "\n".join(subcommand_lines()) + "\n\n"
+                    "exit codes: 0 done, 1 a defect or too many failed events, 2 something that you\n"
+                    "can repair, 3 ended early but in order (--resume goes on)")
     what = parser.add_argument_group("what to process (flags go before the configuration file)")
     what.add_argument("-c", "--config", metavar="FILE", help="configuration (run.cfg)")
     what.add_argument("--source", metavar="FILE", nargs="+", help="image files, globs, .lst lists")
@@ -73,6 +76,15 @@ def subcommands():
     return sorted(names - {"main"})
 
 
+def subcommand_lines():
+    """One line for each subcommand, from its docstring."""
+    for name in subcommands():
+        path = Path(__file__).parent / f"{name}.py"
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path.exists() else None
+        line = (text or "measure how fast and how right a part is").split("\n")[0].rstrip(".")
+        yield f"  {name:<14}" + textwrap.shorten(line, 63, placeholder=" ...")
+
+
 def main(argv=None):
     """Run the command line; returns the exit code: 0 done, 1 a defect, 2 something that the user can repair."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -92,9 +104,14 @@ def main(argv=None):
             print_error(e)
         return 2
     except KeyboardInterrupt:
-        return _interrupted(comm)
+        return _end_together(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _end_together(1)
     except Exception:
-        return _defect(comm)
+        place = f"rank {_rank(comm)} on {os.uname().nodename}"
+        print(f"mpixfel: defect on {place}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return _end_together(1)
 
 
 def run_command(argv, comm):
@@ -140,9 +157,14 @@ def given_flags(arguments):
     for key in ("source", "geometry", "cell", "output", "events"):
         value = getattr(arguments, key)
         if value is not None:
-            text = value if isinstance(value, str) else " ".join(f'"{v}"' for v in value)
+            text = value if isinstance(value, str) else " ".join(map(_quoted, value))
             rows.append(("mpixfel", key, text, f"--{key}"))
     return rows
+
+
+def _quoted(path):
+    mark = "'" if '"' in path else '"'
+    return f"{mark}{path}{mark}"
 
 
 def _subcommand(argv):
@@ -184,19 +206,12 @@ def print_error(error):
         print("mpixfel: error: " + " ".join(str(e).split()), file=sys.stderr)
 
 
-def _interrupted(comm):
-    if comm is not None and comm.size > 1:
-        comm.Abort(130)
-    return 130
-
-
-def _defect(comm):
-    """Tell of a defect with rank and host, and end the other ranks too."""
-    place = f"rank {_rank(comm)} on {os.uname().nodename}"
-    print(f"mpixfel: defect on {place}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-    if comm is not None and comm.size > 1:
-        comm.Abort(1)
-    return 1
+def _end_together(code):
+    """End the other ranks too: they may stand in any collective call. A subcommand may have taken the world itself."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() and mpi.COMM_WORLD.size > 1:
+        mpi.COMM_WORLD.Abort(code)
+    return code
 
 
 if __name__ == "__main__":

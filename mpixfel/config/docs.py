@@ -92,16 +92,17 @@ def document():
     for section, cls in stages.items():
         parts += [f"\n\n## [{section}]\n\n", *class_section(cls)]
     for name in registry.entries("modules"):
-        parts += [f"\n\n## [{name}]\n\n", *class_section(registry.load("modules", name), "Options")]
+        cls = registry.load("modules", name)
+        parts += [f"\n\n## [{name}]\n\n", *class_section(cls, cls.Options, sys.modules[cls.__module__].__doc__)]
     parts += ["\n\n", OLD, *old_tables(stages), PHIL, *phil_tables(stages)]
     return "".join(parts).rstrip("\n") + "\n"
 
 
-def class_section(cls, inner=""):
-    """First paragraph of the class's docstring, and its options."""
-    text = (cls.__doc__ or "").strip().split("\n\n")[0]
+def class_section(cls, options=None, text=None):
+    """First paragraph of the class's docstring (or of `text`), and its options."""
+    text = (text or cls.__doc__ or "").strip().split("\n\n")[0]
     yield " ".join(text.split()) + "\n\n"
-    known = options_of(getattr(cls, inner) if inner else cls)
+    known = options_of(options or cls)
     if not known:
         yield "No options.\n"
         return

@@ -106,13 +106,13 @@ def resolve(sections, command_line, folder=".", texts=None, environment=None, **
     rows = _experiment(translate.run_rows(given.get("mpixfel", []), r), r)
     r.fields = _path_fields(rows, r)
     chain = _chain(rows, given, r)
-    stage_classes = load_stages()
+    stage_classes = load_stages(_named_plug_ins(given))
     known = {section: options_of(cls) for section, cls in stage_classes.items()}
     phil = {name: translate.phil_rows(_rows_of(name, given), known, r) for name in chain}
     run = _run_options(rows, phil, r)
     stages = {section: r.build(cls, section, given.get(section, [])) for section, cls in stage_classes.items()}
     modules = tuple(_module(name, given, phil[name][1], stages, stage_classes, r) for name in chain)
-    _refuse_unknown_sections(given, places, chain, r)
+    _refuse_unknown_sections(given, places, chain, stage_classes, r)
     _check_names(run, stages, r)
     if r.errors:
         raise ManyErrors(sorted(r.errors, key=_line))
@@ -125,13 +125,20 @@ def _line(error):
     return (name, int(number)) if number.isdigit() else ("\uffff", 0)
 
 
-def load_stages():
-    """{section: stage class}."""
-    found = {}
-    for section, reference in STAGES.items():
-        if importlib.util.find_spec(reference.partition(":")[0]):
-            found[section] = registry.load_class(reference)
-    return found
+def load_stages(plug_ins=()):
+    """{section: stage class}: this program's own stages, and of those from elsewhere the ones in `plug_ins`."""
+    references = dict(STAGES)
+    for group in ("hit_finders", "indexers", "integrators"):
+        references |= {name: reference for name, reference in registry.entries(group).items()
+                       if name in plug_ins and reference not in STAGES.values()}
+    return {section: registry.load_class(reference, f"section [{section}]") for section, reference in references.items()
+            if importlib.util.find_spec(reference.partition(":")[0])}
+
+
+def _named_plug_ins(given):
+    """Names that may stand for a stage from elsewhere: of sections, and of the finders chosen."""
+    finders = {g.text.strip() for rows in given.values() for g in rows if g.key in ("finder", "hitfinding.finder")}
+    return finders | {key for key in given if isinstance(key, str)}
 
 
 def section_key(name):
@@ -248,10 +255,10 @@ def _own_stages(full_name, phil, rows, given, stage_classes, r):
     return own
 
 
-def _refuse_unknown_sections(given, places, chain, r):
+def _refuse_unknown_sections(given, places, chain, stage_classes, r):
     """Sections of no name, and notes on those of instances that are not in the chain."""
     modules = set(registry.entries("modules")) | set(old_options.MODULES)
-    names = {"mpixfel", *STAGES, *modules}
+    names = {"mpixfel", *STAGES, *stage_classes, *modules}
     for key in given:
         where = places.get(key, "")
         if isinstance(key, str) and key not in names:
