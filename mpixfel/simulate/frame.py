@@ -32,6 +32,7 @@ class Shot:
 
     photon_energy_ev: float
     background_ph: float
+    dirt: float               # how strong rings and streak are, relative to their stated height
     crystals: tuple
     spectrum: np.ndarray      # (s, 3), see crystals.spectrum_lines
     source_m: np.ndarray      # (3,) where beam and jet meet, laboratory frame
@@ -60,12 +61,13 @@ def draw_shot(scene, rng):
     options = scene.options
     energy = options.photon_energy_ev * (1.0 + options.energy_sigma * rng.standard_normal())
     background = options.background_ph * np.exp(options.background_sigma * rng.standard_normal())
+    dirt = np.exp(options.background_sigma * rng.standard_normal())
     blank = bool(rng.random() < options.blank_fraction)
     number = 0 if blank else int(rng.choice(options.lattices))
     lines = crystals.spectrum_lines(options.spectrum, options.bandwidth_fwhm, rng)
     source = 1e-6 * np.array(options.source_sigma_um) * rng.standard_normal(3)
-    return Shot(float(energy), float(background), tuple(_draw_crystal(scene, rng) for _ in range(number)), lines, source,
-                blank)
+    return Shot(float(energy), float(background), float(dirt), tuple(_draw_crystal(scene, rng) for _ in range(number)),
+                lines, source, blank)
 
 
 def _draw_crystal(scene, rng):
@@ -85,7 +87,7 @@ def simulate_frame(scene, index):
 
 def expose(scene, shot, rng):
     """The `Frame` of a given shot."""
-    expected = (shot.background_ph * scene.water + scene.dirt) * scene.transmission
+    expected = (np.float32(shot.background_ph) * scene.water + np.float32(shot.dirt) * scene.dirt) * scene.transmission
     flat = expected.reshape(-1)
     drawn = [_draw_crystal_spots(scene, shot, crystal) for crystal in shot.crystals]
     for spots in drawn:

@@ -123,5 +123,7 @@ def _centred(options, name, centre_m, fs_axis, ss_axis, shape, min_ss=0, min_fs=
 
 
 def _panel(options, name, origin, fs_axis, ss_axis, shape, min_ss=0, min_fs=0, block=0):
+    # The largest word may stand for any larger signal. Words with a gain stage are not ordered by their signal.
+    largest = float("inf") if options.gain_switching else options.saturation_adu - 1.0
     return Panel(name, tuple(map(float, origin)), tuple(map(float, fs_axis)), tuple(map(float, ss_axis)), shape,
-                 adu_per_photon=options.adu_per_photon, block=block, min_ss=min_ss, min_fs=min_fs)
+                 adu_per_photon=options.adu_per_photon, max_adu=largest, block=block, min_ss=min_ss, min_fs=min_fs)

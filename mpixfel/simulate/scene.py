@@ -61,15 +61,16 @@ def make_scene(options):
 
 
 def _cell(options):
+    """The cell with the lattice type, centring and unique axis that its space group has."""
     group = structure.space_group(options.space_group)
-    lattice = group.crystal_system_str()
+    lattice, centring = group.crystal_system_str(), group.centring_type()
     if lattice == "trigonal":
-        lattice = "rhombohedral" if group.ext == "R" or group.hm.startswith("R") else "hexagonal"
-    unique = {"monoclinic": (group.monoclinic_unique_axis() or "b"), "tetragonal": "c", "hexagonal": "c"}.get(lattice, "")
-    centring = group.centring_type()
-    if lattice == "rhombohedral" and group.ext != "R":
-        centring, unique = "H", "c"
-    return UnitCell(*map(float, options.cell), lattice, centring, unique, options.space_group, options.kind)
+        rhombohedral = group.hm.startswith("R")
+        lattice = "rhombohedral" if rhombohedral else "hexagonal"
+        centring = ("R" if group.ext == "R" else "H") if rhombohedral else centring
+    unique = {"monoclinic": group.monoclinic_unique_axis(), "tetragonal": "c", "hexagonal": "c"}.get(lattice, "")
+    return UnitCell(*map(float, options.cell), lattice, centring, "c" if centring == "H" else unique,
+                    options.space_group, options.kind)
 
 
 def _intensities(options, cell):
