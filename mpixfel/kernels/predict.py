@@ -17,6 +17,7 @@ class Predictions(NamedTuple):
     place: np.ndarray        # (n, 2) fs, ss of the spot's centre, pixels
     shape: np.ndarray        # (n, 3) covariance of the spot's core: fs fs, fs ss, ss ss, pixels^2
     tail: np.ndarray         # (n, 2) share of the spot in its tail, squared radius of the tail, pixels^2
+    frame: np.ndarray        # (n, 4) d fs, d ss of a step along r, then along t, pixels * angstrom
     excitation: np.ndarray   # (n,) excitation error, 1/angstrom, positive outside the sphere
     width: np.ndarray        # (n,) its standard deviation in the model
     partiality: np.ndarray   # (n,)
@@ -26,19 +27,28 @@ class Predictions(NamedTuple):
 def room(n):
     """`Predictions` with room for n reflections."""
     return Predictions(np.empty((n, 3), np.int16), np.empty(n, np.int16), np.empty((n, 2)), np.empty((n, 3)),
-                       np.empty((n, 2)), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+                       np.empty((n, 2)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
 @njit(cache=True)
-def predict(axes, centring, k0, spread, least, q_max, shape, inverse, out):
-    """Fill `out` with the reflections whose partiality is at least `least`; returns how many there are.
+def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, out):
+    """Fill `out` with the reflections that the model excites enough; returns how many there are.
 
-    A count beyond the room means that the rest was left out. `axes` (3, 3) has a*, b*, c* as rows; `shape`, `inverse` describe the panels (`geometry.panel_inverses`).
+    A count beyond the room means that the rest was left out.
+
+    Parameters
+    ----------
+    axes : (3, 3) rows a*, b*, c*, 1/angstrom
+    strength : (logarithm of the scale, fall-off B in angstrom^2): reflections show
+        exp(log scale - B / (2 d^2)) x excited density photons in the mean (`kernels.spots.excited`)
+    least : (partiality, mean photons): least that a reflection must have of both; 0 asks nothing
+    shape, inverse : of the panels (`geometry.panel_inverses`)
+    out : Predictions
 
     For each h and k, only those l are visited whose points lie in the shell about the Ewald sphere that the widest
     spot at q_max could reach: a quadratic equation in l.
     """
-    reach = farthest(k0, spread, least, q_max)
+    reach = farthest(k0, spread, strength, least, q_max)
     n, capacity, last = 0, out.hkl.shape[0], 0
     cx, cy, cz = axes[2, 0], axes[2, 1], axes[2, 2]
     cc = cx * cx + cy * cy + cz * cz
@@ -69,7 +79,7 @@ def predict(axes, centring, k0, spread, least, q_max, shape, inverse, out):
                 if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring):
                     error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
                     share = partiality(error, nn, spread)
-                    if share >= least:
+                    if share >= least[0] and mean_photons(error, nn, spread, strength, q2) >= least[1]:
                         nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
                         p, fs, ss = find_panel(shape, inverse, k0 * nx + shift * rx, k0 * ny + shift * ry,
                                                k0 * nz + shift * rz, last)
@@ -87,6 +97,7 @@ def predict(axes, centring, k0, spread, least, q_max, shape, inverse, out):
                                                          k0 * ny + shift * ry + step * ty,
                                                          k0 * nz + shift * rz + step * tz)
                                 fr, sr, ft, st = (fr - fs) / step, (sr - ss) / step, (ft - fs) / step, (st - ss) / step
+                                out.frame[n, 0], out.frame[n, 1], out.frame[n, 2], out.frame[n, 3] = fr, sr, ft, st
                                 out.shape[n, 0] = fr * fr * rr + ft * ft * tt
                                 out.shape[n, 1] = fr * sr * rr + ft * st * tt
                                 out.shape[n, 2] = sr * sr * rr + st * st * tt
@@ -112,12 +123,23 @@ def index_limits(axes, q_max):
             int(np.sqrt(bx * bx + by * by + bz * bz) / volume * q_max))
 
 
+@njit(cache=True, inline="always")
+def mean_photons(error, variance, spread, strength, q2):
+    """What reflections at an excitation error show in the mean, photons."""
+    return np.exp(strength[0] - 0.5 * strength[1] * q2) * excited(error, variance, spread)[0]
+
+
 @njit(cache=True)
-def farthest(k0, spread, least, q_max):
-    """Greatest excitation error (1/angstrom) at which a reflection within q_max can have the partiality `least`."""
-    nn = (spread.domain + spread.mosaic * q_max * q_max + spread.bandwidth * q_max ** 4 / (4.0 * k0 * k0) * 1.5
-          + spread.divergence * q_max * q_max)
-    high = np.sqrt(nn)
-    while partiality(high, nn, spread) >= least:
-        high *= 1.1
-    return high
+def farthest(k0, spread, strength, least, q_max):
+    """Greatest excitation error (1/angstrom) at which a reflection within q_max can be excited enough."""
+    reach = 0.0
+    for i in range(1, 17):
+        q2 = (q_max * i / 16.0) ** 2
+        qn2 = q2 * q2 / (4.0 * k0 * k0)
+        nn = (spread.domain + spread.mosaic * q2 + spread.bandwidth * qn2 + spread.divergence * q2)
+        high = np.sqrt(nn)
+        while (partiality(high, nn, spread) >= least[0] and high < 0.1 * k0
+               and mean_photons(high, nn, spread, strength, q2) >= least[1]):
+            high *= 1.1
+        reach = max(reach, high)
+    return reach

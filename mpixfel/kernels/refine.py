@@ -231,7 +231,7 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
     chi2, count, squares, done = 0.0, 0, 0.0, False
     for step in range(steps):
         strained(reference, strains, state[N_ROTATION:], axes)
-        for a in range(n - N_ROTATION - n_strain):
+        for a in range(3):
             offset[a] = state[N_ROTATION + n_strain + a]
         chi2, count, squares = normal_equations(axes, strains, offset, hkl, use, points, relative, floor, k0, spread,
                                                 widen, distance_m, normal, gradient, residual, rows)

@@ -101,3 +101,18 @@ def excited(error, variance, spread):
 def partiality(error, variance, spread):
     """Share of what a reflection would show on the sphere itself that it shows at this excitation error."""
     return excited(error, variance, spread)[0] / excited(0.0, variance, spread)[0]
+
+
+@njit(cache=True)
+def fill_excited(q, k0, spread, out):
+    """Fill out (n,) with the excited density at q (n, 3)."""
+    for i in range(q.shape[0]):
+        error, variance, _, _, _ = ellipse(q[i, 0], q[i, 1], q[i, 2], k0, spread)
+        out[i] = excited(error, variance, spread)[0]
+
+
+def excited_all(q, k0, spread):
+    """(n,) density along the sphere's normal at q (n, 3), angstrom: what the mean intensity is proportional to."""
+    out = np.empty(len(q))
+    fill_excited(np.ascontiguousarray(q, dtype=np.float64), k0, spread, out)
+    return out

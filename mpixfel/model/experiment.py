@@ -144,7 +144,7 @@ class Context:
         """The `Shot` of an event: its own energy and camera length, and the learnt shift of beam and distance."""
         x, y = (learnt + read for learnt, read in zip(self.learnt.beam_shift_m, event.shift_m))
         clen = event.clen_m
-        geometry = self.detector.geometry(clen).shifted(x, y, clen * (self.learnt.distance_scale - 1.0))
+        geometry = self.detector.geometry(clen).shifted(x, y, self.detector.distance_m(clen) * (self.learnt.distance_scale - 1.0))
         bandwidth = self.beam.bandwidth_fwhm or 0.0
         if np.isfinite(self.learnt.bandwidth_fwhm):
             bandwidth = self.learnt.bandwidth_fwhm

@@ -1,50 +1,52 @@
 """Prediction and integration of all lattices of one shot."""
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.kernels import integrate as kernel
+from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
+from mpixfel.kernels.integrate import Spots, measure, spots
 from mpixfel.kernels.predict import Predictions, predict, room
-from mpixfel.kernels.spots import Spread
+from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
-from mpixfel.model.tables import REFLECTION, Flag
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
+from mpixfel.stages.pixels import Model, fit_pixels
 from mpixfel.stages.quality import judge
-from mpixfel.stages.spread import describe, known_spread
+from mpixfel.stages.reflections import reflection_table
+from mpixfel.stages.restraints import restraints
+from mpixfel.stages.spread import describe, known_spread, width_prior
 
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
+BRIGHT = 4.0           # signal to noise from which a spot's place and width are measured
+SHINING = 4.0          # and from which its light is taken off its neighbours
 
 
 class Prepared:
     """Buffers of one rank, and what the run knows."""
 
     def __init__(self, context):
-        self.spread = known_spread(context)
-        self.shift_m = np.array(context.learnt.beam_shift_m, float)
-        self.distance_scale = context.learnt.distance_scale
-        self.beam = context.beam
-        self.owners = np.zeros(context.detector.stack_shape, np.uint8)
-        self.work = kernel.work()
+        self.detector, self.beam = context.detector, context.beam
+        self.restraints = restraints(context)
+        self.spread, self.width_prior = known_spread(context), width_prior(context)
+        stack = context.detector.stack_shape
+        self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
+        self.work = work()
         self.predictions = room(ROOM)
         self.corners = [np.array([[0, 0], [fs, 0], [0, ss], [fs, ss]], float)
                         for ss, fs in (p.shape for p in context.detector.panels)]
-
-
-class Predicted(NamedTuple):
-    """The predictions of all lattices of a shot, end to end."""
-
-    lattice: np.ndarray
-    rows: Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileIntegrator:
     """Predict the reflections that a shot excites and measure them by summation and by profile fit."""
 
-    min_partiality: float = option(0.02, "reflections that the model excites less are not predicted", low=1e-4, high=0.9)
+    refine: str = option("pixels", "last fit of each lattice before it is integrated: pixels (to all its predicted spots, "
+                         "seen or not) or none", choices=("pixels", "none"))
+    min_photons: float = option(1.0, "reflections are integrated that show at least so many photons in the mean of their "
+                                "resolution and excitation error", "photons", low=0, high=1e6)
+    min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
+    fit_partiality: float = option(0.05, "reflections that the model excites more take part in the fit", low=1e-3, high=1)
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
     background_radius_pixels: int = option(9, "half width of the box that the background is taken from", "pixels",
                                            low=4, high=40)
@@ -59,90 +61,97 @@ class ProfileIntegrator:
         return Prepared(context)
 
     def __call__(self, image, shot, lattices, peaks, prepared):
-        """-> (LATTICE table, REFLECTION table sorted by lattice) | Skip"""
-        predicted = self._predict(lattices, shot, prepared)
-        values = self._measure(image, predicted, shot, prepared)
-        reflections = self._table(values, predicted, image, shot, peaks, lattices, prepared)
-        lattices, reflections = judge(lattices, reflections, prepared.spread, self.min_integrated)
-        if not len(lattices):
+        """-> (LATTICE table, REFLECTION table sorted by lattice) | Skip
+
+        Peaks of a lattice that turns out to be wrong lose their mark: `peaks` is changed in place.
+        """
+        job = _Shot(self, image, shot, prepared)
+        crystals = [(row, Model(prepared.spread)) for row in lattices]
+        seen = None
+        for _ in range(2):
+            seen = job.measure(crystals, (self.fit_partiality, 0.0), seen)
+            crystals = [job.fit(i, row, model, seen, self.refine == "pixels") for i, (row, model) in enumerate(crystals)]
+        seen = job.measure(crystals, (self.min_partiality, self.min_photons), seen)
+        seen = job.measure(crystals, (self.min_partiality, self.min_photons), seen)
+        rows = np.array([row for row, _ in crystals], lattices.dtype)
+        _describe(rows, [model for _, model in crystals])
+        table = reflection_table(seen, image, shot, peaks, prepared.beam, self.min_share)
+        rows, table, kept = judge(rows, table, self.min_integrated)
+        _relabel(peaks, kept)
+        if not len(rows):
             return Skip("integration", Reason.wrong_lattice, "no signal where the lattices predict it")
-        domain, mosaicity, bandwidth = describe(prepared.spread)
-        lattices["domain_size"], lattices["half_mosaicity"], lattices["bandwidth"] = domain, mosaicity, bandwidth
-        lattices["domain_size_sigma"] = lattices["half_mosaicity_sigma"] = np.nan
-        return lattices, reflections
-
-    def _predict(self, lattices, shot, prepared):
-        """`Predicted` of all lattices."""
-        k0 = 1.0 / shot.wavelength_angstrom
-        q_max = largest_q(shot, prepared.corners)
-        lattice, parts = [], []
-        for i, row in enumerate(lattices):
-            inverse = panel_inverses(lattice_geometry(row, shot, prepared))
-            axes = np.ascontiguousarray(row["reciprocal_axes"])
-            centring = ord(row["centring"].decode() or "P")
-            arguments = (axes, centring, k0, prepared.spread, self.min_partiality, q_max, shot.geometry.shape, inverse)
-            n = predict(*arguments, prepared.predictions)
-            if n > len(prepared.predictions.hkl):
-                prepared.predictions = room(n + n // 4)
-                predict(*arguments, prepared.predictions)
-            parts.append([column[:n].copy() for column in prepared.predictions])
-            lattice.append(np.full(n, i))
-        return Predicted(np.concatenate(lattice), Predictions(*map(np.concatenate, zip(*parts))))
-
-    def _measure(self, image, predicted, shot, prepared):
-        """(n, 10) columns of `kernels.integrate.integrate`."""
-        rows, bounds = predicted.rows, shot.geometry.shape
-        n = len(rows.hkl)
-        out = np.empty((n, 10))
-        readout = image.readout_sigma
-        variance = float(np.nanmean(np.square(readout))) if np.any(np.isfinite(readout)) else 0.0
-        kernel.mark(rows.panel, rows.place, rows.shape, n, self.foreground, bounds, prepared.owners)
-        kernel.integrate(image.photons, rows.panel, rows.place, rows.shape, rows.tail, n, bounds, prepared.owners,
-                         self.background_radius_pixels, self.foreground, variance, prepared.work, out)
-        kernel.unmark(rows.panel, rows.place, rows.shape, n, self.foreground, bounds, prepared.owners)
-        return out
-
-    def _table(self, values, predicted, image, shot, peaks, lattices, prepared):
-        """REFLECTION table of what was measured well enough."""
-        rows = predicted.rows
-        good = np.isfinite(values[:, 0]) & (values[:, 7] >= self.min_share) & (values[:, 1] > 0)
-        out = np.zeros(good.sum(), REFLECTION)
-        for name, column in (("intensity", 0), ("sigma", 1), ("intensity_sum", 2), ("sigma_sum", 3), ("background", 4),
-                             ("background_sigma", 5), ("peak", 6)):
-            out[name] = values[good, column]
-        out["lattice"] = predicted.lattice[good]
-        out["hkl"], out["panel"] = rows.hkl[good], rows.panel[good]
-        out["fs"], out["ss"] = rows.place[good].T
-        out["partiality"], out["excitation_error"] = rows.partiality[good], rows.excitation[good]
-        out["resolution"] = rows.resolution[good]
-        out["correction"] = polarisation_factor(out, shot, prepared.beam)
-        out["flags"] = self._flags(out, values[good], rows.shape[good], image, shot, peaks)
-        return out
-
-    def _flags(self, table, values, shape, image, shot, peaks):
-        flags = np.full(len(table), Flag.profile_fitted, np.uint16)
-        flags[values[:, 9] > 0.05] |= Flag.overlap
-        # Edges and bad pixels both take from the share of the spot; the box tells which it was.
-        extent = 2.0 * np.sqrt(shape[:, [0, 2]] + 1.0 / 12.0)
-        size = shot.geometry.shape[table["panel"]]
-        edge = ((table["fs"] < extent[:, 0]) | (table["fs"] > size[:, 1] - extent[:, 0])
-                | (table["ss"] < extent[:, 1]) | (table["ss"] > size[:, 0] - extent[:, 1]))
-        flags[edge] |= Flag.edge
-        flags[~edge & (values[:, 7] < 0.9 * np.median(values[:, 7]))] |= Flag.masked
-        flags[near_saturation(table, image)] |= Flag.saturated
-        explained = peaks[peaks["lattice"] >= 0]
-        found = {(p["lattice"], *p["hkl"].tolist()) for p in explained}
-        flags[[(r["lattice"], *r["hkl"].tolist()) in found for r in table]] |= Flag.indexed_peak
-        return flags
+        return rows, table
 
 
-def lattice_geometry(row, shot, prepared):
-    """The shot's geometry moved by what its lattice's refinement found beyond what the run had learnt.
+class Seen:
+    """Predictions of all lattices of a shot, end to end, and what was measured of them."""
 
-    A shift of the pattern is a shift of the panels the other way.
-    """
-    x, y = row["beam_shift"] + prepared.shift_m
-    return shot.geometry.shifted(-x, -y, shot.clen_m * (row["distance_scale"] - prepared.distance_scale))
+    def __init__(self, lattice, rows, measured):
+        self.lattice, self.rows, self.measured = lattice, rows, measured
+
+    def of(self, i):
+        """(`Predictions`, `Spots`) of lattice i."""
+        own = self.lattice == i
+        return Predictions(*(c[own] for c in self.rows)), Spots(*(c[own] for c in self.measured))
+
+
+class _Shot:
+    """One image with its buffers."""
+
+    def __init__(self, options, image, shot, prepared):
+        self.options, self.image, self.shot, self.prepared = options, image, shot, prepared
+        self.k0 = 1.0 / shot.wavelength_angstrom
+        self.distance_m = prepared.detector.distance_m(shot.clen_m)
+        self.q_max = largest_q(shot, prepared.corners)
+        readout = np.square(image.readout_sigma)
+        self.readout_variance = float(np.nanmean(readout)) if np.any(np.isfinite(readout)) else 0.0
+
+    def fit(self, i, row, model, seen, refine):
+        """(LATTICE row, `Model`) of lattice i after the fit; as before where it fails."""
+        p = self.prepared
+        fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.spread, p.width_prior, self.distance_m)
+        if fitted is None:
+            return row, model
+        return (fitted[0] if refine else row), fitted[1]
+
+    def predict(self, row, model, least):
+        """`Predictions` of one lattice, copied from the buffer."""
+        p = self.prepared
+        inverse = panel_inverses(self.lattice_geometry(row))
+        arguments = (np.ascontiguousarray(row["reciprocal_axes"]), ord(row["centring"].decode() or "P"), self.k0,
+                     model.spread, (model.log_scale, model.fall_off), least, self.q_max, self.shot.geometry.shape, inverse)
+        n = predict(*arguments, p.predictions)
+        if n > len(p.predictions.hkl):
+            p.predictions = room(n + n // 4)
+            predict(*arguments, p.predictions)
+        return Predictions(*(column[:n].copy() for column in p.predictions))
+
+    def lattice_geometry(self, row):
+        """The shot's geometry moved by what its lattice's refinement found beyond what the run had learnt.
+
+        A shift of the pattern is a shift of the panels the other way.
+        """
+        known = self.prepared.restraints
+        x, y = row["beam_shift"] + known.shift_m
+        return self.shot.geometry.shifted(-x, -y, self.distance_m * (row["distance_scale"] / known.distance_scale - 1.0))
+
+    def measure(self, crystals, least, before):
+        """`Seen` of all lattices; the light of spots seen `before` is taken off their neighbours."""
+        p, options, bounds = self.prepared, self.options, self.shot.geometry.shape
+        parts = [self.predict(row, model, least) for row, model in crystals]
+        lattice = np.repeat(np.arange(len(parts)), [len(part.hkl) for part in parts])
+        rows = Predictions(*map(np.concatenate, zip(*parts)))
+        n = len(lattice)
+        prior = np.zeros(n) if before is None else shining(lattice, rows, before)
+        spot = (rows.panel, rows.place, rows.shape, rows.tail)
+        out = spots(n)
+        footprint.mark(*spot, n, options.foreground, bounds, p.owners)
+        footprint.shine(*spot, prior, n, options.foreground, bounds, p.work, p.light)
+        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, options.background_radius_pixels,
+                options.foreground, self.readout_variance, BRIGHT, p.work, out)
+        footprint.darken(*spot, prior, n, options.foreground, bounds, p.light)
+        footprint.unmark(*spot, n, options.foreground, bounds, p.owners)
+        return Seen(lattice, rows, out)
 
 
 def largest_q(shot, corners):
@@ -152,26 +161,37 @@ def largest_q(shot, corners):
     return float(np.linalg.norm(scattering_vectors(shot.geometry, panel, fs, ss, shot.wavelength_angstrom), axis=1).max())
 
 
-def near_saturation(table, image, distance=2.5):
-    """(n,) bool: spots with a saturated pixel closer than `distance` pixels to their centre."""
-    near = np.zeros(len(table), bool)
-    if len(image.saturated):
-        panel, ss, fs = np.unravel_index(image.saturated, image.photons.shape)
-        for i in range(0, len(panel)):
-            near |= ((table["panel"] == panel[i]) & (np.abs(table["fs"] - fs[i] - 0.5) < distance)
-                     & (np.abs(table["ss"] - ss[i] - 0.5) < distance))
-    return near
+def shining(lattice, rows, before):
+    """(n,) intensities, as measured before, of those reflections that stood out then; 0 for the others."""
+    old, new = (_keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
+    order = np.argsort(old)
+    at = np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)
+    found = order[at] if len(old) else np.zeros(0, int)
+    if not len(found):
+        return np.zeros(len(new))
+    value, error = before.measured.intensity[found], before.measured.sigma[found]
+    return np.where((old[found] == new) & (value > SHINING * error), value, 0.0)
 
 
-def polarisation_factor(table, shot, beam):
-    """(n,) 1 over the polarisation factor (Kahn et al., J. Appl. Cryst. 15 (1982) 330).
+def _keys(lattice, hkl):
+    """(n,) int64: one number for each lattice and reflection."""
+    h, k, l = (hkl.astype(np.int64) + (1 << 15)).T
+    return ((lattice.astype(np.int64) << 48) | (h << 32) | (k << 16) | l)
 
-    All photons of a spot are counted, whatever angle its pixels fill, and a still has no Lorentz factor: both are 1.
-    """
-    q = scattering_vectors(shot.geometry, table["panel"], table["fs"], table["ss"], 1.0)
-    q[:, 2] += 1.0
-    electric = np.asarray(beam.polarisation_axis, float)
-    electric = electric / np.linalg.norm(electric)
-    magnetic = np.cross([0.0, 0.0, 1.0], electric)
-    share = beam.polarisation_fraction
-    return 1.0 / np.maximum(share * (1 - (q @ electric) ** 2) + (1 - share) * (1 - (q @ magnetic) ** 2), 1e-3)
+
+def _describe(rows, models):
+    """Write the model of the crystal, with its errors, into the LATTICE rows."""
+    for row, model in zip(rows, models):
+        row["domain_size"], row["half_mosaicity"], row["bandwidth"] = describe(model.spread)
+        for name, sigma in zip(("domain_size", "half_mosaicity", "bandwidth"), model.width_sigma):
+            row[f"{name}_sigma"] = row[name] * sigma
+        row["profile_radius"] = np.sqrt(model.spread.domain)
+
+
+def _relabel(peaks, kept):
+    """Marks of peaks follow their lattices; those of lattices that went are taken away."""
+    where = np.full(max(kept, default=-1) + 1 + int(peaks["lattice"].max(initial=-1)) + 1, -1)
+    where[kept] = np.arange(len(kept))
+    own = peaks["lattice"] >= 0
+    peaks["lattice"][own] = where[peaks["lattice"][own]]
+    peaks["hkl"][peaks["lattice"] < 0] = 0

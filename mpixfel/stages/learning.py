@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEWEST = 3     # lattices from which a run begins to learn
+from mpixfel.stages.spread import UNKNOWN
+
+FEWEST = 3                   # lattices from which a run begins to learn
+LEAST_WIDTH_SIGMA = 0.05     # of the logarithm of a width: no shot is taken as more like the others
 
 
 class Tables(NamedTuple):
@@ -21,15 +24,36 @@ def learn(tables, context):
     rows = tables.lattices
     if len(rows) < FEWEST:
         return context.learnt
-    shift, shift_sigma = zip(*(common(rows["beam_shift"][:, a], rows["beam_shift_sigma"][:, a]) for a in range(2)))
+    shift = [common(rows["beam_shift"][:, a], rows["beam_shift_sigma"][:, a]) for a in range(2)]
+    distance = common(rows["distance_scale"], rows["distance_scale_sigma"])
     cells, cell_sigma = learn_cells(rows, context)
+    widths = [common(np.log(rows[name]), rows[f"{name}_sigma"] / rows[name])
+              for name in ("domain_size", "half_mosaicity", "bandwidth")]
+    size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else np.nan for w in widths)
+    extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
+             "width_sigma": np.array([max(w.expected, LEAST_WIDTH_SIGMA) if np.isfinite(w.error) else UNKNOWN
+                                      for w in widths])}
     return replace(context.learnt, n_events=len(tables.events), n_lattices=len(rows),
-                   beam_shift_m=tuple(-np.array(shift)), beam_shift_sigma_m=shift_sigma,
-                   distance_scale=float(np.median(rows["distance_scale"])), cells=cells, cell_sigma=cell_sigma)
+                   beam_shift_m=tuple(-s.mean for s in shift), beam_shift_sigma_m=tuple(s.expected for s in shift),
+                   distance_scale=distance.mean, cells=cells, cell_sigma=cell_sigma, domain_size_angstrom=size,
+                   half_mosaicity_deg=mosaicity, bandwidth_fwhm=bandwidth, extra=extra)
+
+
+class Common(NamedTuple):
+    """A quantity that varies from shot to shot."""
+
+    mean: float
+    error: float      # of the mean; NaN where no shot knew anything
+    spread: float     # from shot to shot
+
+    @property
+    def expected(self):
+        """How far another shot's value may be from the mean."""
+        return float(np.hypot(self.spread, self.error))
 
 
 def common(values, errors):
-    """(mean, spread) of a quantity that varies from shot to shot and is measured with known errors.
+    """`Common` of a quantity that was measured in many shots with known errors.
 
     Maximum likelihood for the spread, the mean weighted by 1 / (error^2 + spread^2); outliers beyond five robust
     standard deviations of the whole are left out.
@@ -38,7 +62,7 @@ def common(values, errors):
     good = np.isfinite(values) & np.isfinite(errors) & (errors > 0)
     values, errors = values[good], errors[good]
     if not len(values):
-        return 0.0, float("nan")
+        return Common(0.0, float("nan"), float("nan"))
     middle = np.median(values)
     robust = 1.4826 * np.median(np.abs(values - middle)) + 1e-30
     near = np.abs(values - middle) < 5 * np.maximum(robust, errors)
@@ -48,7 +72,7 @@ def common(values, errors):
     means = np.sum(values / variance, axis=1) / np.sum(1 / variance, axis=1)
     cost = np.sum(np.log(variance) + (values - means[:, None]) ** 2 / variance, axis=1)
     best = int(np.argmin(cost))
-    return float(means[best]), float(spreads[best])
+    return Common(float(means[best]), float(np.sum(1 / variance[best]) ** -0.5), float(spreads[best]))
 
 
 def learn_cells(rows, context):
@@ -61,8 +85,7 @@ def learn_cells(rows, context):
             spreads.append(np.array(cell.parameters) * 0.003)
             continue
         found = [common(own["cell"][:, k], own["cell_sigma"][:, k]) if np.any(own["cell_sigma"][:, k] > 1e-9)
-                 else (cell.parameters[k], 0.0) for k in range(6)]
-        mean, spread = zip(*found)
-        cells.append(replace(cell, a=mean[0], b=mean[1], c=mean[2], alpha=mean[3], beta=mean[4], gamma=mean[5]))
-        spreads.append(np.array(spread))
+                 else Common(cell.parameters[k], 0.0, 0.0) for k in range(6)]
+        cells.append(replace(cell, **dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), (f.mean for f in found)))))
+        spreads.append(np.array([f.expected for f in found]))
     return tuple(cells), tuple(spreads)

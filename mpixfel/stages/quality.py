@@ -6,9 +6,12 @@ LIMIT = 1.0             # signal to noise at which the resolution limit stands
 PRESENT = 4.0           # significance that the summed signal of a lattice must have
 
 
-def judge(lattices, reflections, spread, min_integrated):
-    """(LATTICE table with quality and counts, REFLECTION table) without the lattices that their spots do not bear out."""
-    kept, tables = [], []
+def judge(lattices, reflections, min_integrated):
+    """Quality and counts of lattices, without those that their spots do not bear out.
+
+    Returns (LATTICE table, REFLECTION table, indices of the lattices kept).
+    """
+    kept, tables, indices = [], [], []
     for i, row in enumerate(lattices):
         own = reflections[reflections["lattice"] == i]
         if len(own) < min_integrated or significance(own) < PRESENT:
@@ -20,12 +23,12 @@ def judge(lattices, reflections, spread, min_integrated):
         row["seen_fraction"] = seen_fraction(own, scale, b)
         row["n_predicted"] = row["n_integrated"] = row["n_reflections"] = len(own)
         row["first_reflection"] = sum(map(len, tables))
-        row["profile_radius"] = np.sqrt(spread.domain)
         own["lattice"] = len(kept)
         kept.append(row)
+        indices.append(i)
         tables.append(own)
     out = np.array(kept, lattices.dtype) if kept else lattices[:0]
-    return out, np.concatenate(tables) if tables else reflections[:0]
+    return out, np.concatenate(tables) if tables else reflections[:0], indices
 
 
 def significance(own):

@@ -9,35 +9,23 @@ from mpixfel.kernels.geometry import scattering_vectors
 from mpixfel.kernels.spots import Spread, ellipses
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
+from mpixfel.model.experiment import Detector
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
+from mpixfel.stages.restraints import N_BEAM, Form, Restraints, form_of, restraints
 from mpixfel.stages.spread import known_spread
-from mpixfel.stages.strain import orientation, strains
+from mpixfel.stages.strain import orientation
 
 ROUNDS = (2.0, 1.4, 1.0, 1.0)   # how much wider than at the end peaks are taken in, round by round
 MIN_RELATIVE = 0.02             # a centroid is never trusted beyond this share of the spot's width
 
 
-class Form(NamedTuple):
-    """One cell of the run as refinement wants it."""
-
-    cell: UnitCell
-    strains: np.ndarray      # (n, 3, 3) in the crystal's frame
-    to_cell: np.ndarray      # (6, n)
-    sigma: np.ndarray        # (n,) expected spread of each strain
-    centring: int
-
-
 class Prepared(NamedTuple):
     """What `Refinement` needs beside the event."""
 
-    forms: tuple
+    restraints: Restraints
     spread: Spread
-    shift_m: np.ndarray         # (2,) shift already in the shot's geometry
-    shift_sigma_m: np.ndarray   # (2,)
-    distance_sigma: float       # 0: fixed
-    distance_scale: float
-    pixel_m: float
+    detector: Detector
 
 
 class Fit(NamedTuple):
@@ -65,7 +53,7 @@ class Refinement:
                                "spread, relative", low=1e-6, high=0.2)
     beam_shift_sigma_pixels: float = option(2.0, "how far the beam may be from the given centre before the run has "
                                             "learnt it", "pixels", low=0)
-    distance_sigma: float = option(0.003, "how far the distance may be from the given one, relative; 0 never refines it",
+    distance_sigma: float = option(0.005, "how far the distance may be from the given one, relative; 0 never refines it",
                                    low=0, high=0.1)
     max_rmsd_pixels: float = option(4.0, "lattices whose peaks lie farther from their reflections are rejected",
                                     "pixels", low=0.1)
@@ -75,23 +63,8 @@ class Refinement:
 
     def prepare(self, context):
         """Cells, restraints and the model of the crystal, as far as the run knows them."""
-        learnt = context.learnt
-        pixel = context.detector.pixel_size_m()
-        taught = learnt.n_lattices > 0
-        sigma = np.array(learnt.beam_shift_sigma_m, float)
-        sigma = np.where(np.isfinite(sigma), np.maximum(sigma, 0.02 * pixel), self.beam_shift_sigma_pixels * pixel)
-        spreads = learnt.cell_sigma or (None,) * len(context.best_cells)
-        forms = tuple(self._form(cell, spread) for cell, spread in zip(context.best_cells, spreads))
-        return Prepared(forms, known_spread(context), np.array(learnt.beam_shift_m, float), sigma,
-                        0.0 if taught else self.distance_sigma, learnt.distance_scale, pixel)
-
-    def _form(self, cell, spread=None):
-        basis, to_cell = strains(cell)
-        sigma = np.full(len(basis), self.cell_sigma)
-        if spread is not None:
-            weight = to_cell / np.sum(to_cell ** 2, axis=0)
-            sigma = np.maximum(np.abs(weight).T @ np.asarray(spread, float), 1e-5)
-        return Form(cell, basis, to_cell, sigma, ord(cell.centring))
+        known = restraints(context, self.cell_sigma, self.beam_shift_sigma_pixels, self.distance_sigma)
+        return Prepared(known, known_spread(context), context.detector)
 
     def __call__(self, lattices, peaks, shot, prepared):
         """-> (LATTICE table, PEAK table with `lattice` and `hkl`) | Skip"""
@@ -109,12 +82,11 @@ class Refinement:
         if not good:
             return Skip("refinement", reasons[0] if reasons else Reason.too_few_indexed,
                         f"{len(lattices)} candidates refused")
-        return _tables(good, lattices, peaks, shot, prepared, job)
+        return _tables(good, lattices, peaks, prepared, job)
 
     def _alone(self, job, row, prepared):
         """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
-        form = prepared.forms[row["form"]] if 0 <= row["form"] < len(prepared.forms) else self._form(
-            UnitCell(*cell_parameters(row["reciprocal_axes"]), centring=row["centring"].decode() or "P"))
+        form = row_form(row, prepared.restraints)
         reference = form.cell.reciprocal_axes() @ orientation(row["reciprocal_axes"], form.cell).T
         fit = None
         widen = 1.0
@@ -163,8 +135,8 @@ class _Shot:
         fs, ss = peaks["fs"].astype(float), peaks["ss"].astype(float)
         self.points = (geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel]
                        + ss[:, None] * geometry.ss_axis[panel])
-        self.distance_m = shot.clen_m
-        self.pixel_q = self.k0 * prepared.pixel_m / abs(shot.clen_m or np.median(self.points[:, 2]))
+        self.distance_m = prepared.detector.distance_m(shot.clen_m)
+        self.pixel_q = self.k0 * prepared.restraints.pixel_m / self.distance_m
         self.q = scattering_vectors(geometry, panel, fs, ss, shot.wavelength_angstrom)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = peaks["sigma"].astype(float) / peaks["intensity"]
@@ -196,13 +168,12 @@ class _Shot:
         """Refine from axes `start` with fixed indices; a `Fit`."""
         p = self.prepared
         n_strain = len(form.strains)
-        n = refine.N_ROTATION + n_strain + (3 if p.distance_sigma > 0 else 2)
+        n = refine.N_ROTATION + n_strain + N_BEAM
         turn = orientation(start, form.cell)
         reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
         lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
         state = np.zeros(n) if state is None else state.copy()
-        sigma = np.concatenate([form.sigma, p.shift_sigma_m, [p.distance_sigma] if p.distance_sigma > 0 else []])
-        precision = np.concatenate([np.zeros(3), 1.0 / np.maximum(sigma, 1e-12) ** 2])
+        precision = np.concatenate([np.zeros(refine.N_ROTATION), form.sigma ** -2.0, p.restraints.beam_sigma ** -2.0])
         axes, covariance = np.empty((3, 3)), np.empty((n, n))
         converged, _, _, rms = refine.descend(
             reference, lab, hkl, use, self.points, self.relative, self.floor, self.k0, self.spread, widen,
@@ -238,7 +209,31 @@ def same_lattice(one, other, degrees=1.0):
     return np.trace(u @ vt) > 1.0 + 2.0 * np.cos(np.radians(degrees))
 
 
-def _tables(fits, lattices, peaks, shot, prepared, job):
+def row_form(row, known):
+    """`Form` of a LATTICE row: the run's, or the row's own cell, triclinic, where the run has none."""
+    if 0 <= row["form"] < len(known.forms):
+        return known.forms[row["form"]]
+    cell = UnitCell(*cell_parameters(row["reciprocal_axes"]), centring=row["centring"].decode() or "P")
+    return form_of(cell, known.cell_sigma)
+
+
+def record_fit(row, form, axes, state, covariance, known):
+    """Write axes, cell, shift and distance of a fit, with errors, into a LATTICE row; `state` as in `kernels.refine`."""
+    n = refine.N_ROTATION + len(form.strains)
+    sigma = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    strain_covariance = covariance[refine.N_ROTATION:n, refine.N_ROTATION:n]
+    row["reciprocal_axes"] = axes
+    row["cell"] = cell_parameters(axes)
+    row["cell_sigma"] = np.sqrt(np.maximum(np.diag(form.to_cell @ strain_covariance @ form.to_cell.T), 0))
+    row["orientation_sigma"] = np.degrees(sigma[:refine.N_ROTATION])
+    row["beam_shift"] = state[n:n + 2] - known.shift_m
+    row["beam_shift_sigma"] = sigma[n:n + 2]
+    row["distance_scale"] = known.distance_scale * (1.0 + state[n + 2])
+    row["distance_scale_sigma"] = sigma[n + 2]
+    row["centring"] = chr(form.centring).encode()
+
+
+def _tables(fits, lattices, peaks, prepared, job):
     """The LATTICE and PEAK tables of accepted fits."""
     out = np.zeros(len(fits), lattices.dtype)
     peaks = peaks.copy()
@@ -246,20 +241,9 @@ def _tables(fits, lattices, peaks, shot, prepared, job):
     for i, fit in enumerate(fits):
         source = [row for row in lattices if same_lattice(row["reciprocal_axes"], fit.axes, 5.0)]
         out[i] = source[0] if source else lattices[0]
-        row = out[i]
-        n_strain = len(fit.form.strains)
-        sigma = np.sqrt(np.diag(fit.covariance))
-        row["reciprocal_axes"] = fit.axes
-        row["cell"] = cell_parameters(fit.axes)
-        strain_covariance = fit.covariance[3:3 + n_strain, 3:3 + n_strain]
-        row["cell_sigma"] = np.sqrt(np.maximum(np.diag(fit.form.to_cell @ strain_covariance @ fit.form.to_cell.T), 0))
-        row["orientation_sigma"] = np.degrees(sigma[:3])
-        row["n_indexed"] = fit.own.sum()
-        row["rmsd"] = fit.rms / job.pixel_q
-        row["beam_shift"] = job.shift(fit) - prepared.shift_m
-        row["beam_shift_sigma"] = sigma[3 + n_strain:5 + n_strain]
-        row["distance_scale"] = prepared.distance_scale * (1.0 + (fit.state[-1] if prepared.distance_sigma > 0 else 0))
-        row["centring"] = chr(fit.form.centring).encode()
+        record_fit(out[i], fit.form, fit.axes, fit.state, fit.covariance, prepared.restraints)
+        out[i]["n_indexed"] = fit.own.sum()
+        out[i]["rmsd"] = fit.rms / job.pixel_q
         peaks["lattice"][fit.own] = i
         peaks["hkl"][fit.own] = fit.hkl[fit.own]
     return out, peaks

@@ -13,6 +13,8 @@ TAIL_WEIGHT = 0.4
 MOSAIC_VARIANCE = 1.0 / 5.0
 TYPICAL_DOMAIN_ANGSTROM = 1000.0
 TYPICAL_HALF_MOSAICITY_DEG = 0.1
+UNKNOWN = 0.7            # standard deviation of the logarithm of a width that the run has not learnt
+LEAST_BANDWIDTH = 1e-4   # monochromators leave that much
 
 
 def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0):
@@ -29,7 +31,13 @@ def known_spread(context):
     known = lambda value, typical: value if np.isfinite(value) and value > 0 else typical
     return spread_of(known(learnt.domain_size_angstrom, TYPICAL_DOMAIN_ANGSTROM),
                      known(learnt.half_mosaicity_deg, TYPICAL_HALF_MOSAICITY_DEG),
-                     known(learnt.bandwidth_fwhm, context.beam.bandwidth_fwhm), context.beam.divergence_rad)
+                     max(known(learnt.bandwidth_fwhm, context.beam.bandwidth_fwhm), LEAST_BANDWIDTH),
+                     context.beam.divergence_rad)
+
+
+def width_prior(context):
+    """(3,) how far the logarithms of a shot's domain size, mosaicity and bandwidth may be from `known_spread`."""
+    return np.asarray(context.learnt.extra.get("width_sigma", (UNKNOWN,) * 3), float)
 
 
 def describe(spread):

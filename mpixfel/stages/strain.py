@@ -57,3 +57,10 @@ def orientation(axes, cell):
     """(3, 3) proper rotation U that best carries a cell's own reciprocal axes into the rows `axes`: q = U B h."""
     u, _, vt = np.linalg.svd(np.asarray(axes, float).T @ np.linalg.inv(cell.reciprocal_axes().T))
     return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+
+
+def amounts(axes, reference, strains_lab):
+    """(n,) strains that carry the rows `reference` into `axes`, to first order; any rotation between them is ignored."""
+    change = np.linalg.solve(reference, axes).T - np.eye(3)
+    flat = strains_lab.reshape(len(strains_lab), 9).T
+    return np.linalg.lstsq(flat, ((change + change.T) / 2).ravel(), rcond=None)[0]

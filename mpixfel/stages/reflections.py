@@ -1,0 +1,67 @@
+"""From measured spots to the table of reflections: flags, corrections."""
+import numpy as np
+
+from mpixfel.kernels.geometry import scattering_vectors
+from mpixfel.model.tables import REFLECTION, Flag
+
+NEAR_SATURATION_PIXELS = 2.5
+MUCH = 0.05       # share of a spot that others claim from which it is flagged
+WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
+
+
+def reflection_table(seen, image, shot, peaks, beam, min_share):
+    """REFLECTION table, sorted by lattice, of the spots that were measured well enough."""
+    rows, spots = seen.rows, seen.measured
+    good = np.isfinite(spots.intensity) & (spots.share >= min_share) & (spots.sigma > 0)
+    out = np.zeros(good.sum(), REFLECTION)
+    for name, column in (("intensity", spots.intensity), ("sigma", spots.sigma), ("intensity_sum", spots.total),
+                         ("sigma_sum", spots.total_sigma), ("background", spots.background),
+                         ("background_sigma", spots.background_sigma), ("peak", spots.peak), ("hkl", rows.hkl),
+                         ("panel", rows.panel), ("partiality", rows.partiality),
+                         ("excitation_error", rows.excitation), ("resolution", rows.resolution),
+                         ("lattice", seen.lattice)):
+        out[name] = column[good]
+    out["fs"], out["ss"] = rows.place[good].T
+    out["correction"] = polarisation_factor(out, shot, beam)
+    out["flags"] = flags(out, spots, rows, good, image, shot, peaks)
+    return out
+
+
+def flags(table, spots, rows, good, image, shot, peaks):
+    """(n,) uint16 bit fields."""
+    bits = np.full(len(table), Flag.profile_fitted, np.uint16)
+    bits[spots.claimed[good] > MUCH] |= Flag.overlap
+    extent = 2.0 * np.sqrt(rows.shape[good][:, [0, 2]] + 1.0 / 12.0)
+    size = shot.geometry.shape[table["panel"]]
+    edge = ((table["fs"] < extent[:, 0]) | (table["fs"] > size[:, 1] - extent[:, 0])
+            | (table["ss"] < extent[:, 1]) | (table["ss"] > size[:, 0] - extent[:, 1]))
+    bits[edge] |= Flag.edge
+    bits[~edge & (spots.share[good] < WHOLE * np.median(spots.share[good]) if len(table) else edge)] |= Flag.masked
+    bits[near_saturation(table, image)] |= Flag.saturated
+    explained = peaks[peaks["lattice"] >= 0]
+    found = {(p["lattice"], *p["hkl"].tolist()) for p in explained}
+    bits[[(r["lattice"], *r["hkl"].tolist()) in found for r in table]] |= Flag.indexed_peak
+    return bits
+
+
+def near_saturation(table, image):
+    """(n,) bool: spots with a saturated pixel near their centre."""
+    near = np.zeros(len(table), bool)
+    for panel, ss, fs in zip(*np.unravel_index(image.saturated, image.photons.shape)):
+        near |= ((table["panel"] == panel) & (np.abs(table["fs"] - fs - 0.5) < NEAR_SATURATION_PIXELS)
+                 & (np.abs(table["ss"] - ss - 0.5) < NEAR_SATURATION_PIXELS))
+    return near
+
+
+def polarisation_factor(table, shot, beam):
+    """(n,) 1 over the polarisation factor (Kahn et al., J. Appl. Cryst. 15 (1982) 330).
+
+    All photons of a spot are counted, whatever angle its pixels fill, and a still has no Lorentz factor: both are 1.
+    """
+    q = scattering_vectors(shot.geometry, table["panel"], table["fs"], table["ss"], 1.0)
+    q[:, 2] += 1.0
+    electric = np.asarray(beam.polarisation_axis, float)
+    electric = electric / np.linalg.norm(electric)
+    magnetic = np.cross([0.0, 0.0, 1.0], electric)
+    share = beam.polarisation_fraction
+    return 1.0 / np.maximum(share * (1 - (q @ electric) ** 2) + (1 - share) * (1 - (q @ magnetic) ** 2), 1e-3)
