@@ -229,3 +229,5 @@ def test_wrong_options_are_told():
         SimulateOptions.of("lysozyme", cell=(1.0, 2.0))
     with pytest.raises(MpixfelError, match="space group"):
         make_scene(SimulateOptions.of("lysozyme", space_group="P9", size=32))
+    with pytest.raises(MpixfelError, match="cannot have space group"):
+        make_scene(SimulateOptions.of("lysozyme", cell=(20.0, 30.0, 40.0, 90.0, 90.0, 90.0), size=32))

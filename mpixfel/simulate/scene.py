@@ -1,8 +1,10 @@
 """What is the same in every frame of a simulated run: detector, masks, pedestals, background."""
 from dataclasses import dataclass
 
+import gemmi
 import numpy as np
 
+from mpixfel.errors import MpixfelError
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import PanelGeometry
 from mpixfel.simulate import structure
@@ -63,6 +65,9 @@ def make_scene(options):
 def _cell(options):
     """The cell with the lattice type, centring and unique axis that its space group has."""
     group = structure.space_group(options.space_group)
+    if not gemmi.UnitCell(*options.cell).is_compatible_with_spacegroup(group):
+        raise MpixfelError(f"a cell of {options.cell} cannot have space group {options.space_group}", "simulate",
+                           "correct cell or space_group")
     lattice, centring = group.crystal_system_str(), group.centring_type()
     if lattice == "trigonal":
         rhombohedral = group.hm.startswith("R")
