@@ -197,3 +197,12 @@ def test_two_targets_with_different_cells_are_refused(tmp_path):
                     str(tmp_path))
     error, = caught.value.errors
     assert "target_cell" in error.what and error.where.endswith("b.phil:1") and "cell =" in error.remedy
+
+
+def test_files_of_one_name_are_kept_apart(tmp_path):
+    for folder, area in (("a", 2), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.phil").write_text(f"distl.minimum_spot_area = {area}\n")
+    s = settings_of("[mod_hitfind:hitfind]\nxtal_target = a/t.phil\n[mod_hitfind:index]\nxtal_target = b/t.phil\n", FLAGS,
+                    str(tmp_path))
+    assert sorted(s.texts.values()) == ["distl.minimum_spot_area = 2\n", "distl.minimum_spot_area = 3\n"]

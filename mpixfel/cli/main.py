@@ -116,8 +116,11 @@ def main(argv=None):
 
 def run_command(argv, comm):
     """The main form, on every rank: rank 0 reads, and its settings or its error are given to all."""
-    from mpixfel.parallel.collect import on_root
-    arguments, settings = on_root(comm, _read, argv)
+    from mpixfel.parallel.collect import on_each, on_root
+    arguments = on_root(comm, run_parser().parse, argv)
+    from mpixfel.config.resolve import load_stages
+    on_each(comm, load_stages)    # on all ranks at once: the compiler takes a second to load
+    settings = on_root(comm, read_settings, arguments, argv)
     if comm.rank == 0 and not arguments.quiet:
         for note in settings.notes:
             print(f"mpixfel: note: {note}", file=sys.stderr)
@@ -130,20 +133,18 @@ def run_command(argv, comm):
     return pipeline.run(settings, comm)
 
 
-def _read(argv):
-    """(arguments, Settings) of a command line."""
-    arguments = run_parser().parse(argv)
+def read_settings(arguments, argv):
+    """`Settings` of a command line, and of the configuration file that it names."""
     from mpixfel.config.resolve import resolve
     from mpixfel.config.run_cfg import read_run_cfg
+    if arguments.resume and arguments.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "", "give one of them")
     sections, texts, folder = (), {}, "."
     if arguments.config:
         sections, text = read_run_cfg(arguments.config)
         texts, folder = {os.path.basename(arguments.config): text}, os.path.dirname(arguments.config) or "."
-    if arguments.resume and arguments.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", "", "give one of them")
-    settings = resolve(sections, given_flags(arguments), folder, texts, argv=tuple(argv), resume=arguments.resume,
-                       overwrite=arguments.overwrite, verbosity=arguments.verbose - arguments.quiet)
-    return arguments, settings
+    return resolve(sections, given_flags(arguments), folder, texts, argv=tuple(argv), resume=arguments.resume,
+                   overwrite=arguments.overwrite, verbosity=arguments.verbose - arguments.quiet)
 
 
 def given_flags(arguments):

@@ -8,6 +8,7 @@ from pathlib import Path
 from mpixfel.errors import MpixfelError, nearest, suggestion
 from mpixfel.model.timestamp import long_form
 
+_HUGE = re.compile(r"\d{4}")    # a format of that width is a slip, or worse
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 FIELDS = {
     "run": "run number (option run)",
@@ -46,6 +47,8 @@ def fill_in(text, values, environment=os.environ):
     Fields are plain names out of `FIELDS`, with the conversions !u and !l (upper and lower case) and PEP 3101's
     format; nothing is evaluated. Raises `MpixfelError` for an unknown name, an unknown value, or a lone brace.
     """
+    if "\0" in text:
+        raise MpixfelError(f"{text!r} is not a path", "", "write it without control characters")
     text = _VARIABLE.sub(lambda m: _variable(m[1] or m[2], environment), text)
     if text == "~" or text.startswith("~/"):
         text = _variable("HOME", environment) + text[1:]
@@ -78,8 +81,8 @@ def _field(name, conversion, form, values):
         value = str(value)
     elif conversion:
         raise MpixfelError(f"unknown conversion !{conversion} of {{{name}}}", "", "use !u or !l")
-    if "{" in (form or ""):
-        raise MpixfelError(f"field in the format of {{{name}}}", "", "write the format out, like {run:04d}")
+    if "{" in (form or "") or _HUGE.search(form or ""):
+        raise MpixfelError(f"{form!r} is not a format for {{{name}}}", "", "write one like {run:04d}")
     try:
         return format(value, form or "")
     except ValueError:

@@ -33,6 +33,13 @@ class Resolution:
         """Remember an option that has no effect, by reason."""
         self.ineffective.setdefault(reason, {})[name] = None
 
+    def keep_text(self, name, text):
+        """Remember the text of a file that was read; files of one name are told apart by a number."""
+        number, free = 1, name
+        while self.texts.get(free, text) != text:
+            number, free = number + 1, f"{number}-{name}"
+        self.texts[free] = text
+
     def all_notes(self):
         """The notes, with one line for each reason why options have no effect."""
         return (*dict.fromkeys(self.notes),

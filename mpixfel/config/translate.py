@@ -138,7 +138,8 @@ def phil_rows(rows, known, r):
     except MpixfelError as e:
         r.refuse(e.what, e.where or target.origin, e.remedy)
         return [], []
-    r.texts.update({os.path.basename(p): text for p, text in texts.items()})
+    for p, text in texts.items():
+        r.keep_text(os.path.basename(p), text)
     stages = [row for d in definitions if (row := _definition(d, known, r)) is not None]
     return _cells(definitions), stages
 
