@@ -5,7 +5,7 @@ from mpixfel.model.crystal import UnitCell
 
 # The transform of a spherical block of diameter D, (3 (sin u - u cos u) / u^3)^2 with u = pi D q, as a sum of Gaussians:
 # weight and width times D. The height at q = 0 is the sphere's, and the share of the integral within |q| agrees within
-# 5 % up to 3 / D. The fringes are washed out, as they are where blocks differ in size, and so is what lies beyond.
+# 7 % up to 3 / D. The fringes are washed out, as they are where blocks differ in size, and so is what lies beyond.
 SPHERE = ((0.83, 0.465), (0.17, 1.60))
 # One Gaussian with the same volume and the same height: (6 / pi)^(1/3) / sqrt(2 pi).
 GAUSSIAN = ((1.0, 0.4950),)
