@@ -18,6 +18,7 @@ from mpixfel.errors import MpixfelError
 LAST_RUN, LAST_TRIAL = 9999, 999
 DATA_ENDINGS = ("h5", "cxi", "nxs", "lst")
 _READ = {f.name for f in fields(RunOptions) if is_path(f)} | {"xtal_target", "dark_stddev"}
+_LISTS = ("source", "cell")
 _INCLUDE = re.compile(r"^(\s*include\s+file\s+)(\"[^\"]+\"|\S+)", re.MULTILINE)
 
 
@@ -123,9 +124,11 @@ def _value(key, text, in_run, folder, trial, phil):
         return str(trial.folder / key.removesuffix("_dirname"))
     if not text or text == "None" or not (key in _READ or key.endswith(PATH_ENDINGS)) or key.endswith("_basename"):
         return text
-    paths = [_absolute(w, (in_run and key == "source" and trial.data) or folder) for w in split_words(text)]
     if key == "xtal_target":
-        paths = [str(trial.folder / _phil_name(fill_in(p, {"run": trial.run}), phil)) for p in paths]
+        return str(trial.folder / _phil_name(fill_in(_absolute(unquote(text), folder), {"run": trial.run}), phil))
+    if key not in _LISTS:
+        return _absolute(unquote(text), folder)
+    paths = (_absolute(w, trial.data if key == "source" and trial.data else folder) for w in split_words(text))
     return " ".join(f'"{p}"' if " " in p else p for p in paths)
 
 

@@ -1,0 +1,63 @@
+"""slurm/slurm.sh and the jobs it submits, on a real SLURM of this machine."""
+import pathlib
+import re
+
+import pytest
+from slurm_cluster import Cluster, can_run
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(not can_run(), reason="no SLURM here (as root: apt-get install slurm-wlm munge)")
+
+# A launcher in the place of mpirun: it works until it is signalled, then ends as a run does that was asked to end
+# early. Started again it finds its work done.
+LAUNCHER = """#!/bin/bash
+echo "start $*"
+[ ! -e done ] || exit 0
+trap 'echo "asked to end"; touch done; exit 3' USR1
+for i in $(seq 600); do sleep 0.1; done
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture
+def submit(cluster, tmp_path):
+    """Submits run 3 of a small configuration with slurm.sh; returns job number and trial folder."""
+    (tmp_path / "run.cfg").write_text("[mpixfel]\nsource = x.h5\ngeometry = x.geom\n")
+    launcher = tmp_path / "launcher"
+    launcher.write_text(LAUNCHER)
+    launcher.chmod(0o755)
+
+    def call(*options, config=tmp_path / "run.cfg", **environment):
+        environment = {"MPIXFEL_LAUNCH": str(launcher), "MPIXFEL_SUBMIT": f"--chdir={tmp_path}", **environment}
+        out = cluster.call(str(CHECKOUT / "slurm" / "slurm.sh"), "-c", str(config), "-r", "3", "-o", str(tmp_path / "out"),
+                           *options, **environment)
+        return int(re.search(r"batch job (\d+)", out)[1]), pathlib.Path(re.search(r"trial (\S+)", out)[1])
+    return call
+
+
+def test_a_run_near_its_time_limit_ends_in_order_is_requeued_and_goes_on(cluster, submit):
+    # The warning comes up to a minute early: a limit of one minute less one is at once.
+    number, trial = submit("-p", "2", MPIXFEL_MINUTES="1", MPIXFEL_WARN_MINUTES="1")
+    cluster.wait(lambda: cluster.job(number)["Restarts"] == "1", 75)
+    job = cluster.job(number)
+    assert job["Requeue"] == "1" and job["NumTasks"] == "2"
+    cluster.call("scontrol", "update", f"JobId={number}", "StartTime=now")  # without the pause after a requeue
+    assert cluster.wait_for(number, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
+    log = (trial / "stdout" / f"{number}.out").read_text()
+    assert log.count("start -n 2") == 2 and log.count("asked to end") == 1
+    assert f"-c {trial}/run.cfg --resume" in log
+
+
+def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, submit):
+    number, trial = submit("-p", "1")
+    log = trial / "stdout" / f"{number}.out"
+    cluster.wait(lambda: log.exists() and "start" in log.read_text(), 20)
+    cluster.call("scancel", str(number))
+    job = cluster.wait_for(number, "CANCELLED", seconds=30)
+    cluster.wait(lambda: "asked to end" in log.read_text(), 10)
+    assert job["Restarts"] == "0"
