@@ -64,15 +64,18 @@ class EventNames:
         self.parts, self.shapes = list(parts), list(shapes)
         counts = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
         self.first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self._last = (None, None)
 
     def __len__(self):
         return int(self.first[-1])
 
     def place(self, index):
         """(number of the path, place-holder values, indices along the event axes) of an event."""
-        k = int(np.searchsorted(self.first, index, side="right")) - 1
-        along = np.unravel_index(index - self.first[k], self.shapes[k]) if self.shapes[k] else ()
-        return k, self.parts[k], tuple(map(int, along))
+        if self._last[0] != index:
+            k = int(np.searchsorted(self.first, index, side="right")) - 1
+            along = np.unravel_index(index - self.first[k], self.shapes[k]) if self.shapes[k] else ()
+            self._last = index, (k, self.parts[k], tuple(map(int, along)))
+        return self._last[1]
 
     def name(self, index):
         """CrystFEL's name: `path/parts//dim/parts`."""
