@@ -111,6 +111,11 @@ def test_quiet_suppresses_the_notes(inputs, capsys):
     assert main(["-c", "run.cfg", "--dry-run", "-q"]) == 0 and capsys.readouterr().err == ""
 
 
+def test_a_password_is_not_kept_with_the_results():
+    text = "[mod_hitfind]\ndb_user = me\n  db_password = s3cret # mine\n"
+    assert command.without_secrets(text) == "[mod_hitfind]\ndb_user = me\n  db_password = withheld\n"
+
+
 def test_a_file_name_with_blanks_is_one_source(inputs, capsys):
     os.rename("run.h5", "my run.h5")
     assert main(["--source", "my run.h5", "--geometry", "d.geom", "--output", "out", "--dry-run"]) == 0

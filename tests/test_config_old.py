@@ -109,6 +109,19 @@ def test_the_old_hit_finder_is_asked_for_by_distl_min_peaks():
     assert s.resolved()["mod_hitfind:a"]["hitfinding.min_peaks"]["origin"] == "run.cfg:4"
 
 
+def test_none_is_a_value_where_the_old_program_had_it_as_one():
+    s = settings_of("[mod_hitfind:index]\ncommon_mode_correction = none\n[mod_hitfind:hitfind]\n"
+                    "common_mode_correction = None\ndark_path = None\n")
+    first, second = (s.seen_by(m).stage("calibration") for m in s.modules)
+    assert second.common_mode == "none" and first == s.stage("calibration")
+
+
+def test_darks_are_those_of_the_calibration_relative_to_the_configuration():
+    s = settings_of("[mod_hitfind]\ndark_path = d/{run}-avg.h5\ndark_stddev = d/std.h5\n[mpixfel]\nrun = 3\n")
+    seen = s.seen_by(s.modules[0]).stage("calibration")
+    assert (seen.dark_path, seen.dark_stddev_path) == ("/conf/d/3-avg.h5", "/conf/d/std.h5")
+
+
 def test_viewers_within_the_chain_are_noted():
     s = settings_of("[pyana]\nmodules = mod_hitfind:a\n[mod_hitfind:a]\ndispatch = view\n")
     assert s.modules[0].options.dispatch == "nop"

@@ -142,9 +142,14 @@ def read_settings(arguments, argv):
     sections, texts, folder = (), {}, "."
     if arguments.config:
         sections, text = read_run_cfg(arguments.config)
-        texts, folder = {os.path.basename(arguments.config): text}, os.path.dirname(arguments.config) or "."
+        texts, folder = {os.path.basename(arguments.config): without_secrets(text)}, os.path.dirname(arguments.config) or "."
     return resolve(sections, given_flags(arguments), folder, texts, argv=tuple(argv), resume=arguments.resume,
                    overwrite=arguments.overwrite, verbosity=arguments.verbose - arguments.quiet)
+
+
+def without_secrets(text):
+    """The configuration's text as it is kept with the results: other people read these."""
+    return re.sub(r"(?m)^(\s*db_password\s*[=:]).*$", r"\1 withheld", text)
 
 
 def given_flags(arguments):

@@ -144,15 +144,22 @@ def old_tables(stages):
         exists_here = module in registry.entries("modules")
         options = options_of(registry.load("modules", module).Options) if exists_here else {}
         yield f"\n\n### {module}\n\n"
-        if not exists_here:
-            yield ("There is no such module here: its sections are read, and a configuration that lists it in "
-                   "`modules` is refused.\n\n")
+        remarks = [] if exists_here else ["There is no such module here: its sections are read, and a configuration "
+                                          "that lists it in `modules` is refused."]
         if any(o in old_options.IMAGE for o in rows):
-            yield "Also the options of every module that handles images.\n\n"
-        yield from old_table(own, options, known) if own else ()
+            remarks.append("Also the options of every module that handles images.")
+        yield "\n\n".join(remarks) or "As of old:"
+        if own:
+            yield "\n\n"
+            yield from old_table(own, options, known) if exists_here else old_table([absent(o) for o in own], {}, {})
     yield "\n\n### [pyana] and [psana]\n\n"
     yield from old_table(old_options.RUN, options_of(RunOptions), known)
     yield "\n\n"
+
+
+def absent(old):
+    """The entry of an option whose module does not exist here."""
+    return old._replace(targets=(), reason="no such module")
 
 
 def old_table(rows, options, known):
@@ -164,7 +171,7 @@ def status(old, options, known):
     """What has become of an old option."""
     if old.key in options:
         return "supported"
-    if old.key == "xtal_target":
+    if old.key == "xtal_target" and known:
         return "supported: see PHIL targets"
     if old.key in ("num-events", "skip-events"):
         return "sets `mpixfel.events`"

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from mpixfel.config import old_options, phil_names
 from mpixfel.config.paths import fill_in, relative_to
 from mpixfel.config.phil import read_phil
-from mpixfel.config.values import parse
+from mpixfel.config.values import is_unset, parse
 from mpixfel.errors import MpixfelError, suggestion
 from mpixfel.stages.interface import option
 
 _ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")
-UNSET = ("none", "auto", "")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def module_rows(name, rows, options, known, r):
     for g in rows:
         old = table.get(g.key)
         if g.key in options and old:
-            out += [_value_here(g, old, r)] if g.text.strip().lower() not in UNSET else []
+            unset = is_unset(g.text, options[g.key][0].metadata.get("choices", ()))
+            out += [] if unset else [_value_here(g, old, r)]
         elif g.key in options or "." in g.key:
             out.append(g)
         elif g.key == "xtal_target" and old:
@@ -71,7 +71,7 @@ def module_rows(name, rows, options, known, r):
             remedy = suggestion(g.key, set(options) | set(table), "options")
             r.refuse(f"unknown option {g.key} in [{name}]", g.origin, remedy)
         elif old.targets and all(exists(t, known) for t in old.targets):
-            out += _targets(g, old) if g.text.strip().lower() not in UNSET else []
+            out += _targets(g, old, known)
         elif typed(g, old, r):
             r.without_effect(old.reason or f"{name} has no such option here", g.key)
     _contradictions(name, rows, r)
@@ -87,7 +87,11 @@ def _value_here(given, old, r):
     return given
 
 
-def _targets(given, old):
+def _targets(given, old, known):
+    """The rows that an old option comes to; none where it is not given."""
+    section, _, name = old.targets[0].partition("=")[0].partition(".")
+    if is_unset(given.text, known[section][name][0].metadata.get("choices", ())):
+        return
     for target in old.targets:
         key, _, value = target.partition("=")
         yield replace(given, key=key, text=value or given.text)
@@ -105,7 +109,7 @@ def typed(given, old, r):
 
 def _contradictions(name, rows, r):
     """What the old program refused when it started."""
-    given = {g.key: g for g in rows if g.text.strip().lower() not in UNSET}
+    given = {g.key: g for g in rows if not is_unset(g.text)}
     flags = given["distl_flags"].text.split() if "distl_flags" in given else []
     if {"permissive", "restrictive"} <= set(flags):
         r.refuse("distl_flags: permissive and restrictive exclude each other", given["distl_flags"].origin,
@@ -129,7 +133,7 @@ def _contradictions(name, rows, r):
 
 def phil_rows(rows, known, r):
     """The PHIL file of a module's section (`xtal_target`) as rows: (those for the run, those for the stages)."""
-    target = next((g for g in reversed(rows) if g.key == "xtal_target" and g.text.strip().lower() not in UNSET), None)
+    target = next((g for g in reversed(rows) if g.key == "xtal_target" and not is_unset(g.text)), None)
     if target is None:
         return [], []
     try:
@@ -153,7 +157,7 @@ def _definition(definition, known, r):
     elif name.target.startswith("mpixfel."):
         return None
     elif exists(name.target, known):
-        if definition.text.lower() not in UNSET:
+        if _given(definition):
             return Given(name.target, definition.text, f"{definition.where} ({definition.name})")
     else:
         r.without_effect(f"PHIL: {name.note}" if not name.target else f"PHIL: {name.target} does not exist",
@@ -161,12 +165,17 @@ def _definition(definition, known, r):
     return None
 
 
+def _given(definition):
+    """None and Auto leave a PHIL parameter as it is."""
+    return definition.text.lower() not in ("none", "auto", "")
+
+
 def _cells(definitions):
     """Rows of `[mpixfel]` for the target cell, or the isoforms where there are some."""
-    one = {d.name: d for d in definitions if d.text.lower() not in UNSET}
+    one = {d.name: d for d in definitions if _given(d)}
     forms = {}
     for d in definitions:
-        if d.name.startswith("isoforms.") and d.text.lower() not in UNSET:
+        if d.name.startswith("isoforms.") and _given(d):
             forms.setdefault(d.block, {})[d.name.partition(".")[2]] = d
     cells = [(f["cell"], f["lookup_symbol"].words[0][:1] if "lookup_symbol" in f else "P")
              for f in forms.values() if "cell" in f]

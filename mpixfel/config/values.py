@@ -86,7 +86,7 @@ def parse(text, field, hint):
     """
     allowed, text = members(hint), text.strip()
     tuples = [h for h in allowed if h is tuple or typing.get_origin(h) is tuple]
-    if text.lower() in ("", "none") and "None" not in field.metadata.get("choices", ()):
+    if is_unset(text, field.metadata.get("choices", ())):
         return _nothing(text, field, allowed, tuples)
     if tuples:
         value = _parse_tuple(text, tuples[0], default_of(field))
@@ -94,6 +94,11 @@ def parse(text, field, hint):
         value = _parse_scalar(unquote(text), allowed)
     check(value, field.metadata)
     return value
+
+
+def is_unset(text, choices=()):
+    """Whether a text means "not given": nothing, or None where that is not one of the choices."""
+    return text.strip().lower() in ("", "none") and text.strip() not in choices
 
 
 def _nothing(text, field, allowed, tuples):
