@@ -101,15 +101,19 @@ def _draw_axes(axes, cell_axes, extent_mm):
                           arrowprops=dict(arrowstyle="<-", color=LATTICE_COLOURS[k], lw=0.8))
 
 
-def draw_insets(figure, grid, image, reflections, half_width=7, n=6):
-    """Zoomed pixels around the strongest and around weak predicted spots: one row each."""
+def draw_insets(figure, image, reflections, top, half_width=7, n=6):
+    """Zoomed pixels around the strongest and around weak predicted spots: one row each, below `top` of the figure."""
     signal = reflections["intensity"] / np.maximum(reflections["sigma"], 1e-6)
     clean = np.flatnonzero(np.isfinite(signal) & ((reflections["flags"] & 15) == 0))
     order = clean[np.argsort(-signal[clean])]
     weak = order[(signal[order] < 4) & (signal[order] > 1)]
+    width, height = figure.get_size_inches()
+    side = min(0.92 * width / n, 0.46 * top * height) * 0.82
     for row, chosen in enumerate((order[:n], weak[:: max(1, len(weak) // n)][:n])):
         for column, k in enumerate(chosen):
-            axes = figure.add_subplot(grid[row, column])
+            left = 0.06 + 0.92 * (column + 0.08) / n
+            bottom = top * (0.5 * (1 - row) + 0.02)
+            axes = figure.add_axes((left, bottom, side / width, side / height))
             _draw_zoom(axes, image, reflections[k], half_width)
 
 
@@ -135,14 +139,17 @@ def save_event_picture(path, image, shot, peaks=None, reflections=None, title=""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    insets = reflections is not None and len(reflections) > 0
-    figure = Figure(figsize=(8, 10.4 if insets else 8), layout="constrained")
+    outline = outline_mm(shot.geometry).reshape(-1, 2)
+    wide, high = outline.max(0) - outline.min(0)
+    insets = 3.0 if reflections is not None and len(reflections) else 0.0
+    main = float(np.clip(7.3 * high / wide, 2.5, 9.0))
+    figure = Figure(figsize=(8, main + 0.9 + insets))
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 1, height_ratios=(3.2, 1)) if insets else figure.add_gridspec(1, 1)
-    axes = figure.add_subplot(grid[0])
+    total = main + 0.9 + insets
+    axes = figure.add_axes((0.08, (insets + 0.5) / total, 0.9, main / total))
     draw_image(axes, image, shot, peaks, reflections, title, **options)
     if insets or (peaks is not None and len(peaks)):
         axes.legend(loc="upper right", fontsize=7, framealpha=0.8)
     if insets:
-        draw_insets(figure, grid[1].subgridspec(2, 6, wspace=0.05, hspace=0.25), image, reflections)
+        draw_insets(figure, image, reflections, (insets - 0.1) / total)
     figure.savefig(path, dpi=dpi)

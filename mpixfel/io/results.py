@@ -1,0 +1,166 @@
+"""Reading a run directory: from `run.h5` once it is there, from the segments while the run goes on."""
+import json
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mpixfel.errors import MpixfelError
+from mpixfel.io import segments
+from mpixfel.io.assemble import sorted_tables
+from mpixfel.io.geometry import parse_geometry
+from mpixfel.io.learnt import read_learnt
+from mpixfel.io.sources import open_source
+from mpixfel.model import tables
+from mpixfel.model.experiment import Context, Learnt
+
+LARGE = {"peaks": ("peak", tables.PEAK), "reflections": ("reflection", tables.REFLECTION)}
+
+
+class Results:
+    """What a run directory holds.
+
+    Parameters
+    ----------
+    folder : path
+        The run directory, or the `run.h5` in it.
+
+    Attributes
+    ----------
+    events, lattices : structured arrays
+        `tables.EVENT` (with further fields while the run goes on) and `tables.LATTICE`, sorted by event.
+    instances : tuple of str
+        Names that `stopped_by` numbers.
+    complete : bool
+        Whether `run.h5` is there.
+    """
+
+    def __init__(self, folder):
+        folder = Path(folder)
+        self.folder = folder.parent if folder.is_file() else folder
+        self.complete = (self.folder / "run.h5").is_file()
+        if not self.complete and not (self.folder / "job.json").is_file():
+            raise MpixfelError("no run is here", str(folder), "give the output directory of a run")
+        if self.complete:
+            self._read_run_file()
+        else:
+            self.events, self.lattices, self._pieces = sorted_tables(segments.segment_paths(self.folder))
+            self.instances = ()
+
+    def _read_run_file(self):
+        try:
+            with h5py.File(self.folder / "run.h5", "r") as f:
+                self.events = read_table(f["events"], tables.EVENT)
+                self.lattices = read_table(f["lattices"], tables.LATTICE)
+                numbers = h5py.check_enum_dtype(f["events/stopped_by"].dtype) or {}
+                self.instances = tuple(sorted(numbers, key=numbers.get))
+                self.names = f["events/event_id"].asstr()[:]
+                self.messages = f["events/message"].asstr()[:]
+        except (OSError, KeyError) as error:
+            raise MpixfelError(f"cannot be read: {error}", str(self.folder / "run.h5"),
+                               "process the run again, or with --resume to make the file anew") from None
+
+    def peaks(self, row):
+        """PEAK rows of an event; `lattice` counts the event's own lattices, -1 none."""
+        event = self.events[row]
+        rows = self._rows("peaks", int(event["first_peak"]), int(event["n_peaks"]))
+        mine = rows["lattice"] >= 0
+        rows["lattice"][mine] -= int(event["first_lattice"])
+        return rows
+
+    def reflections(self, row):
+        """REFLECTION rows of an event, all lattices; `lattice` counts the event's own lattices."""
+        event = self.events[row]
+        first = int(event["first_lattice"])
+        parts = []
+        for k in range(int(event["n_lattices"])):
+            lattice = self.lattices[first + k]
+            rows = self._rows("reflections", int(lattice["first_reflection"]), int(lattice["n_reflections"]))
+            rows["lattice"] = k
+            parts.append(rows)
+        return np.concatenate(parts) if parts else np.zeros(0, tables.REFLECTION)
+
+    def lattices_of(self, row):
+        """LATTICE rows of an event."""
+        first = int(self.events["first_lattice"][row])
+        return self.lattices[first:first + int(self.events["n_lattices"][row])]
+
+    def column(self, table, name):
+        """A whole column of `peaks` or `reflections`; [] while the run goes on and nothing is on disk."""
+        if self.complete:
+            with h5py.File(self.folder / "run.h5", "r") as f:
+                return f[table][name][:]
+        parts = []
+        for piece in self._pieces:
+            with h5py.File(piece.path, "r") as f:
+                parts.append(f[table][name][:])
+        return np.concatenate(parts) if parts else np.zeros(0, LARGE[table][1][name])
+
+    def _rows(self, table, first, count):
+        dtype = LARGE[table][1]
+        if self.complete:
+            with h5py.File(self.folder / "run.h5", "r") as f:
+                return read_table(f[table], dtype, slice(first, first + count))
+        for piece in self._pieces:
+            begin = piece.firsts[table]
+            if begin <= first < begin + piece.lengths[table]:
+                with h5py.File(piece.path, "r") as f:
+                    rows = read_table(f[table], dtype, slice(first - begin, first - begin + count))
+                mine = rows["lattice"] >= 0
+                rows["lattice"][mine] = piece.lattice_rows[rows["lattice"][mine]]
+                return rows
+        return np.zeros(0, dtype)
+
+    @cached_property
+    def job(self):
+        """What the run was asked to do: {"options", "paths", "geometry", "cells", ...}."""
+        try:
+            return json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise MpixfelError(f"cannot be read: {error}", str(self.folder / "job.json"),
+                               "this file belongs to the run directory; restore it") from None
+
+    def options(self, section):
+        """{option: value} of a section, as the run had it."""
+        start = section + "."
+        return {key[len(start):]: tuple(value) if isinstance(value, list) else value
+                for key, value in self.job["options"].items() if key.startswith(start)}
+
+    @cached_property
+    def status(self):
+        """The run's last `status.json`; {} where there is none."""
+        try:
+            return json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @cached_property
+    def learnt(self):
+        """`Learnt` of the run."""
+        return read_learnt(self.folder) or Learnt()
+
+    @cached_property
+    def geometry(self):
+        """`io.geometry.Geometry` that the run was made with."""
+        return parse_geometry(self.job["geometry"], str(self.folder / "job.json"))
+
+    def open_source(self):
+        """The run's `Source`: the images themselves, wherever they still are."""
+        start = self.job["options"].get("mpixfel.events") or ""
+        events = slice(*(int(w) if w else None for w in start.split(":"))) if ":" in start else None
+        return open_source(tuple(self.job["paths"]), self.geometry, events)
+
+    def context(self, source):
+        """`Context` as the stages had it."""
+        return Context(self.geometry.detector, self.geometry.beam, self.learnt.cells, source.static_mask(),
+                       source.saturation_adu(), self.learnt)
+
+
+def read_table(group, dtype, rows=slice(None)):
+    """Rows of a group of columns as one structured array; fields that the file does not have are left zero."""
+    columns = {name: group[name][rows] for name in dtype.names if name in group}
+    out = np.zeros(len(next(iter(columns.values()))), dtype)
+    for name, values in columns.items():
+        out[name] = values
+    return out
