@@ -48,7 +48,7 @@ def run_parser():
                     epilog="subcommands (each with --help):\n" + "\n".join(subcommand_lines()) + "\n\n"
                     "exit codes: 0 done, 1 a defect or too many failed events, 2 something that you\n"
                     "can repair, 3 ended early but in order (--resume goes on)")
-    what = parser.add_argument_group("what to process (flags go before the configuration file)")
+    what = parser.add_argument_group("what to process (a flag overrides the configuration file)")
     what.add_argument("-c", "--config", metavar="FILE", help="configuration (run.cfg)")
     what.add_argument("--source", metavar="FILE", nargs="+", help="image files, globs, .lst lists")
     what.add_argument("--geometry", metavar="FILE", help="detector geometry (.geom)")
@@ -64,7 +64,7 @@ def run_parser():
     how.add_argument("--overwrite", action="store_true", help="delete an existing output first")
     loudness = how.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="print errors only")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="print a line for each event")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="print the resolved configuration first")
     how.add_argument("--version", action="version", version=f"mpixfel {__version__}")
     return parser
 
@@ -127,6 +127,9 @@ def run_command(argv, comm):
     if arguments.dry_run:
         from mpixfel.cli.dry_run import dry_run
         return on_root(comm, dry_run, settings)
+    if comm.rank == 0 and arguments.verbose:
+        from mpixfel.cli.dry_run import configuration_lines
+        print("\n".join(configuration_lines(settings)), flush=True)
     from mpixfel import pipeline
     if arguments.event is not None:
         return on_root(comm, pipeline.explain_event, settings, arguments.event)
