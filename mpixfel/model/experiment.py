@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpixfel.model.constants import Constants
 from mpixfel.model.crystal import UnitCell
 from mpixfel.units import wavelength_angstrom
 
@@ -139,6 +140,7 @@ class Context:
     saturation_adu: np.ndarray | None = None   # (P, SS, FS) float32, where a map was given
     learnt: Learnt = field(default_factory=Learnt)
     seed: int = 0
+    constants: Constants | None = None   # calibration constants, where darks or gain maps were given
 
     def shot(self, event):
         """The `Shot` of an event: its own energy and camera length, and the learnt shift of beam and distance."""

@@ -1,31 +1,57 @@
 """Raw detector words to photons.
 
 There is one definition of gain: ADU per photon at the shot's photon energy (`Panel.gain`). A gain map multiplies: it
-holds by how much a pixel's ADU must be stretched to be those of the nominal gain. Polarisation and solid angle are
-corrected where intensities are made, not here.
+holds by how much a pixel's ADU must be stretched to be those of the nominal gain. Gain-switching detectors have maps
+of their own gain per stage instead. Polarisation and solid angle are corrected where intensities are made, not here.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from mpixfel.errors import BadData
+from mpixfel.errors import BadData, MpixfelError
 from mpixfel.kernels import calibrate
 from mpixfel.model.event import Image
 from mpixfel.stages.check import check_options
+from mpixfel.stages.common_mode import METHODS, make_common_mode, subtract_waves
+from mpixfel.stages.detector_tables import Tables
+from mpixfel.stages.interface import option
 
-ABSENT = np.zeros((1, 1, 1), np.float32)
+SWITCHING = {"none": calibrate.NONE, "jungfrau": calibrate.JUNGFRAU, "agipd": calibrate.AGIPD}
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Cut the panels out of the raw blocks and convert them to photons."""
 
+    dark_path: str | None = option(None, "average dark image: HDF5 (FILE.h5 or FILE.h5:/dataset), NumPy, old pickle",
+                                   "path")
+    dark_stddev_path: str | None = option(None, "standard deviation of the dark image; required with dark_path", "path")
+    gain_map_path: str | None = option(None, "gain map", "path")
+    gain_map_unit: str = option("factor", "what the gain map holds: factor (multiplies ADU), adu_per_photon, adu_per_kev",
+                                choices=("factor", "adu_per_photon", "adu_per_kev"))
+    gain_map_level: float | None = option(None, "the gain map holds 0 for low gain, 1 for high gain: the factor for 0",
+                                          low=0.0)
+    mask_path: str | None = option(None, "bad pixels: not 0 in HDF5 and NumPy, -2 or -100000 in old pickles", "path")
+    gain_switching: str = option("none", "how pixels tell their gain stage", choices=tuple(SWITCHING))
+    memory_cell: str = option("memory_cell", "name of the event's value that numbers the memory cell")
+    common_mode: str = option("robust", "common mode of each section, if a dark is given", choices=METHODS)
+    common_mode_sections: tuple[int, int] = option((1, 1), "sections of a panel with a common mode of their own: along "
+                                                           "ss and fs")
+    mask_edge_pixels: int = option(0, "outermost pixels of each panel that are masked", "pixels", low=0)
+    noisy_factor: float = option(5.0, "a pixel is noisy whose noise in the dark exceeds its panel's median by this factor",
+                                 low=1.0)
+
     def __post_init__(self):
         check_options(self)
+        if self.dark_path and not self.dark_stddev_path and self.gain_switching == "none":
+            raise MpixfelError("dark_path without dark_stddev_path", "calibration", "give dark_stddev_path")
+        if min(self.common_mode_sections) < 1:
+            raise MpixfelError(f"{self.common_mode_sections} sections", "calibration.common_mode_sections",
+                               "give two numbers of at least 1")
 
     def prepare(self, context):
         """Tables, maps and buffers for `context`; made once per rank, reused for every event."""
-        return Prepared(context.detector, context.mask, context.saturation_adu)
+        return Prepared(self, context)
 
     def __call__(self, event, shot, prepared):
         """`Image` of the event; its arrays are `prepared`'s buffers and last until the next call.
@@ -33,66 +59,110 @@ class Calibration:
         Raises
         ------
         BadData
-            If a block is missing or smaller than its panels.
+            If a block is missing or smaller than its panels, or the memory cell is out of range.
         """
-        scale = (1.0 / shot.gain).astype(np.float32)
-        n = 0
-        for block, panels in enumerate(prepared.panels_of_block):
-            raw = prepared.block(event.raw, block)
-            n = calibrate.convert(raw, panels, prepared.corner, prepared.shape, prepared.limits,
-                                  prepared.watch(raw.dtype), scale, ABSENT, ABSENT, prepared.saturation,
-                                  prepared.bad_start, prepared.bad_fs, prepared.photons, prepared.saturated, n)
+        cell = self._cell(event, prepared)
+        scale, n = prepared.scale(shot), 0
+        for block, panels in enumerate(prepared.tables.panels_of_block):
+            raw, gains = prepared.tables.block(event.raw, block, self.gain_switching == "agipd")
+            offset = prepared.common_mode(raw, panels, cell, shot)
+            n = prepared.convert(raw, gains, panels, cell, scale, offset, n)
+        if self.common_mode == "chebyshev" and prepared.pedestal.size > 1:
+            subtract_waves(prepared.photons, prepared.tables.layout.shape, self.common_mode_sections)
         saturated = prepared.saturated[:min(n, prepared.saturated.size)]
-        if len(prepared.panels_of_block) > 1:
+        if len(prepared.tables.panels_of_block) > 1:
             saturated.sort()
-        return Image(prepared.photons, saturated, float("nan"))
+        return Image(prepared.photons, saturated, prepared.readout_sigma(scale))
+
+    def _cell(self, event, prepared):
+        cell = int(event.extra.get(self.memory_cell, 0)) if prepared.n_cells > 1 else 0
+        if not 0 <= cell < prepared.n_cells:
+            raise BadData(f"memory cell {cell}, but the constants have {prepared.n_cells}", event.id.name)
+        return cell
 
 
-@dataclass
 class Prepared:
-    """What calibration needs besides the event: tables in the kernel's form, and the output buffers."""
+    """What calibration needs besides the event: tables and maps in the kernel's form, and the output buffers."""
 
-    detector: object
-    mask: object
-    saturation_adu: object
-    watches: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        panels = self.detector.panels
-        n_panels, n_ss, n_fs = self.detector.stack_shape
-        self.corner = np.array([(p.min_ss, p.min_fs) for p in panels], np.int64)
-        self.shape = np.array([p.shape for p in panels], np.int64)
-        self.limits = np.array([(p.flag_less_than, p.flag_more_than, p.flag_equal, p.max_adu) for p in panels], float)
-        self.panels_of_block = [np.array([i for i, p in enumerate(panels) if p.block == b], np.int64)
-                                for b in range(1 + max(p.block for p in panels))]
-        bad = np.zeros((n_panels, n_ss, n_fs), bool) if self.mask is None else self.mask.copy()
-        for i, (ss, fs) in enumerate(self.shape):   # padding stays NaN for ever, so it need not be listed
-            bad[i, ss:], bad[i, :, fs:] = False, False
-        rows, columns = np.nonzero(bad.reshape(-1, n_fs))
-        self.bad_start = np.searchsorted(rows, np.arange(n_panels * n_ss + 1)).astype(np.int64)
-        self.bad_fs = columns.astype(np.int32)
-        self.saturation = ABSENT if self.saturation_adu is None else np.ascontiguousarray(self.saturation_adu, np.float32)
-        self.photons = np.full((n_panels, n_ss, n_fs), np.nan, np.float32)
+    def __init__(self, options, context):
+        constants = context.constants
+        self.kind = SWITCHING[options.gain_switching]
+        if self.kind != calibrate.NONE and (constants is None or constants.pedestal is None or constants.factor is None):
+            raise MpixfelError("a gain-switching detector needs pedestals and gains of three stages", "calibration",
+                               "give dark_path and gain_map_path")
+        self.unit = constants.unit if constants is not None else "adu"
+        bad = bad_pixels(options, context)
+        self.tables = Tables(context.detector, bad)
+        self.pedestal, self.factor, self.threshold = (self._map(constants, name)
+                                                      for name in ("pedestal", "factor", "threshold"))
+        self.n_cells = max(self.pedestal.shape[0], self.factor.shape[0], self.threshold.shape[0])
+        saturation = context.saturation_adu
+        self.saturation = np.zeros((1, 1, 1), np.float32) if saturation is None else np.ascontiguousarray(
+            saturation, np.float32)
+        self.noise = constants.noise if constants is not None else None
+        self.common_mode = make_common_mode(options, self, context.detector)
+        self.photons = np.full(context.detector.stack_shape, np.nan, np.float32)
         self.saturated = np.empty(self.photons.size, np.int64)
+        self._sigma = None
 
-    def watch(self, dtype):
-        """(P, 2) of `dtype`: the range of values that need no closer look, see `kernels.calibrate.convert`."""
-        if dtype not in self.watches:
-            info = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
-            low, high = self.limits[:, 0], np.minimum(self.limits[:, 1], self.limits[:, 3])
-            rounded = np.column_stack([np.ceil(low), np.floor(high)]) if dtype.kind in "iu" else np.column_stack([low, high])
-            bounds = np.array([[info.min if x <= info.min else info.max if x >= info.max else x for x in row]
-                               for row in rounded], dtype)
-            self.watches[dtype] = bounds
-        return self.watches[dtype]
+    @staticmethod
+    def _map(constants, name):
+        given = getattr(constants, name, None)
+        return np.zeros((1,) * 5, np.float32) if given is None else np.ascontiguousarray(given, np.float32)
 
-    def block(self, raw, b):
-        """The event's block `b`, checked against the panels it must hold."""
-        if b >= len(raw):
-            raise BadData(f"{len(raw)} data blocks, but the geometry needs {len(self.panels_of_block)}", "event")
-        panels = self.panels_of_block[b]
-        need = (self.corner[panels] + self.shape[panels]).max(axis=0) if panels.size else (0, 0)
-        if raw[b].ndim != 2 or raw[b].shape[0] < need[0] or raw[b].shape[1] < need[1]:
-            raise BadData(f"a block of shape {raw[b].shape} cannot hold panels that reach to {tuple(need)}",
-                          f"data block {b}", "check min_ss ... max_fs in the geometry")
-        return raw[b]
+    def scale(self, shot):
+        """(P,) float32: photons per unit of what the maps yield."""
+        if self.unit == "adu":
+            return (1.0 / shot.gain).astype(np.float32)
+        return np.full(len(shot.gain), 1.0 if self.unit == "photon" else 1e3 / shot.photon_energy_ev, np.float32)
+
+    def readout_sigma(self, scale):
+        """Read-out noise in photons, (P, SS, FS), or NaN where no dark tells it."""
+        if self.noise is None:
+            return float("nan")
+        if self._sigma is None or not np.array_equal(self._sigma[0], scale):
+            stretch = self.factor[0, 0] if self.factor.size > 1 else np.float32(1)
+            self._sigma = scale.copy(), self.noise * np.abs(stretch) * scale[:, None, None]
+        return self._sigma[1]
+
+    def convert(self, raw, gains, panels, cell, scale, offset, n):
+        """Convert one block into `photons`; returns the number of saturated pixels so far."""
+        pick = lambda maps: maps[min(cell, maps.shape[0] - 1)]
+        maps = calibrate.Maps(pick(self.pedestal), pick(self.factor), pick(self.threshold), self.saturation)
+        if self.kind == calibrate.NONE:
+            return calibrate.convert(raw, panels, self.tables.layout, maps, self.tables.watch(raw.dtype), scale, offset,
+                                     self.photons, self.saturated, n)
+        return calibrate.convert_switching(raw, gains, panels, self.tables.layout, maps, scale, offset, self.kind,
+                                           self.photons, self.saturated, n)
+
+
+def bad_pixels(options, context):
+    """(P, SS, FS) bool: the static mask, with what the constants, the darks and the first images tell."""
+    bad = np.zeros(context.detector.stack_shape, bool)
+    for mask in (context.mask, getattr(context.constants, "bad", None), context.learnt.extra.get("hot_pixels")):
+        if mask is not None:
+            bad |= np.asarray(mask, bool)
+    if context.constants is not None:
+        bad |= bad_in_darks(context.constants, context.detector, options.noisy_factor)
+    edge = options.mask_edge_pixels
+    if edge:
+        for i, panel in enumerate(context.detector.panels):
+            ss, fs = panel.shape
+            bad[i, :edge], bad[i, ss - edge:ss], bad[i, :, :edge], bad[i, :, fs - edge:fs] = True, True, True, True
+    return bad
+
+
+def bad_in_darks(constants, detector, noisy_factor):
+    """Pixels that are dead (no noise), noisy, or without a finite pedestal or gain in the constants."""
+    bad = np.zeros(detector.stack_shape, bool)
+    if constants.noise is not None:
+        bad |= ~(constants.noise > 0)
+        for i, panel in enumerate(detector.panels):
+            sigma = constants.noise[i, :panel.shape[0], :panel.shape[1]]
+            alive = sigma[sigma > 0]
+            if alive.size:
+                bad[i] |= constants.noise[i] > noisy_factor * np.median(alive)
+    for values in (constants.pedestal, constants.factor):
+        if values is not None:
+            bad |= ~np.isfinite(values[:, 0]).all(axis=0)
+    return bad
