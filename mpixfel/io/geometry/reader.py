@@ -32,27 +32,6 @@ class Statements:
         self.errors.append(MpixfelError(what, where, remedy))
 
 
-def read_geometry(path):
-    """Read a CrystFEL geometry.
-
-    Returns
-    -------
-    Geometry
-
-    Raises
-    ------
-    ManyErrors
-        Everything that is wrong with the file, each with its line.
-    """
-    path = os.fspath(path)
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except OSError as error:
-        raise MpixfelError(f"cannot read the geometry: {error.strerror}", path, "check the path") from None
-    return parse_geometry(text, path)
-
-
 def parse_geometry(text, path="geometry"):
     """The `Geometry` of a text; `path` is what errors name, and where relative mask files are looked for."""
     said = Statements(path)
