@@ -1,41 +1,47 @@
 """The end of a run: `run.h5`, the statistics, the table, the exit code."""
 import json
-import sys
-
-import numpy as np
 
 from mpixfel.io.assemble import assemble
 from mpixfel.job import geometry_text
-from mpixfel.parallel.world import host
 from mpixfel.model.event import Outcome, Reason
-from mpixfel.report import summary
-from mpixfel.tally import DEFECTS, FAILED
+from mpixfel.modules.powder import patterns
+from mpixfel.parallel.world import host
+from mpixfel.report import statistics, summary
+from mpixfel.tally import running_values
 
 ALL_DONE, DEFECT, ENDED_EARLY = 0, 1, 3
+STATES = {ALL_DONE: "done", DEFECT: "failed", ENDED_EARLY: "ended early"}
 
 
-def conclude(job, context, run_file, totals, tally, progress, seconds):
-    """Write `run.h5`, print the table; returns the exit code. On rank 0."""
-    instances = job.instances()
-    groups = {"config": config_group(job, progress.n_ranks), "sources": {"path": list(map(str, job.source.paths))}}
-    path = job.output / "run.h5"
-    events, lattices = assemble(job.output, instances, context, geometry_text(job), groups,
-                                lambda e, l: summary.summarise(e, l, instances))
-    numbers = summary.summarise(events, lattices, instances)
+def conclude(job, context, totals, tally, progress, seconds, sums):
+    """Write `run.h5`, print the table; returns the exit code. On rank 0.
+
+    Parameters
+    ----------
+    totals : {module: {name: array}}
+    sums : (N_COUNTERS,) int64
+        The tally's counters summed over ranks.
+    """
+    instances, shape = job.instances(), job.geometry.detector.stack_shape
+    made = lambda events, lattices, counts, places: {
+        **statistics.statistics(events, lattices, counts, instances),
+        **statistics.powder(places, *patterns(totals.get("powder", {}), shape), shape)}
+    events, lattices = assemble(job.output, instances, context, geometry_text(job), described_groups(job, progress.n_ranks),
+                                made)
     complete = len(events) == len(job.source)
-    code = exit_code(events, complete, tally, job.settings.run.max_failures)
-    state = {ALL_DONE: "done", DEFECT: "done" if complete else "failed", ENDED_EARLY: "ended early"}[code]
-    progress.close(state)
+    code = exit_code(events, complete, tally)
+    progress.close("done" if complete else STATES[code], running_values(sums))
     if job.settings.verbosity >= 0:
         notes = () if complete else (early_note(tally, len(events), len(job.source)),)
-        print(summary.table(numbers, instances, seconds, progress.n_ranks, path, notes), flush=True)
+        print(summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
+                            job.output / "run.h5", notes), flush=True)
     return code
 
 
-def exit_code(events, complete, tally, max_failures):
+def exit_code(events, complete, tally):
     """0 all done; 1 defects or too many failures; 3 ended early in order."""
     failed = events["outcome"] == Outcome.failed
-    if (failed & (events["reason"] == Reason.exception)).any() or failed.sum() > max_failures:
+    if (failed & (events["reason"] == Reason.exception)).any() or not (complete or tally.signal_name):
         return DEFECT
     return ALL_DONE if complete else ENDED_EARLY
 
@@ -46,10 +52,16 @@ def early_note(tally, done, total):
     return f"ended early {why}: {done} of {total} events are done; --resume goes on"
 
 
-def config_group(job, n_ranks):
-    """What `/config` holds."""
+def described_groups(job, n_ranks):
+    """`/config` and `/sources`."""
     settings = job.settings
     names = list(settings.texts)
-    return {"run_cfg": settings.texts[names[0]] if names else "", "resolved": json.dumps(settings.resolved(), default=str),
-            "phil": {name: settings.texts[name] for name in names[1:]}, "argv": list(settings.argv) or [""],
-            "n_ranks": n_ranks, "host": host()}
+    return {
+        "sources": {"path": (list(map(str, job.source.paths)), "", "files, as `source` numbers them")},
+        "config": {
+            "run_cfg": (settings.texts[names[0]] if names else "", "", "configuration as given"),
+            "resolved": (json.dumps(settings.resolved(), default=str), "", "JSON: every option, its value and origin"),
+            "phil": {name: (settings.texts[name], "", "PHIL file as given") for name in names[1:]},
+            "argv": (list(settings.argv), "", "command line"),
+            "n_ranks": (n_ranks, "", "number of MPI ranks that ended the run"),
+            "host": (host(), "", "host of rank 0")}}

@@ -11,13 +11,14 @@ from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, open_output
 from mpixfel.job import copy_inputs, open_job, refuse_other_job
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
-from mpixfel.parallel.collect import on_root, reduce_arrays
+from mpixfel.modules.powder import IMAGES, Powder
+from mpixfel.parallel.collect import on_each, on_root
 from mpixfel.parallel.deadline import Deadline, TooLong
-from mpixfel.parallel.schedule import Schedule
+from mpixfel.parallel.schedule import DONE, Schedule
 from mpixfel.parallel.world import host
 from mpixfel.report.explain import explain
-from mpixfel.report.progress import Counts, Progress
-from mpixfel.tally import FlushDue, Tally
+from mpixfel.report.progress import Progress
+from mpixfel.tally import FlushDue, Tally, Totals, failures, running_values
 
 
 def process_event(event, chain, context):
@@ -40,14 +41,25 @@ def process(job, comm):
     began, tally = time.perf_counter(), Tally()
     with tally.signals, job.source:
         chain, context = prepare(job, comm)
-        run_file = RunFile(job.output, comm, job.instances(), len(job.source))
-        progress = Progress(job.output, Counts(*on_root(comm, run_file.done)), comm.size, job.settings.verbosity < 0)
+        powder = Powder(rounds.spread(len(job.source))[:IMAGES], job.geometry.detector.stack_shape)
+        totals = Totals((*chain, powder), job.output, comm)
+        run_file = RunFile(job.output, comm, job.instances(), len(job.source), panel_shapes(job), totals)
+        progress = take_over(job, comm, run_file, tally)
         for index in plan(job, comm, run_file, tally, progress):
-            take(index, job, chain, context, run_file, tally)
-        run_file.flush()
-        tally.agree(comm)
-        totals = reduce_arrays(comm, {f"{m.name}/{k}": v for m in chain for k, v in m.totals().items()})
-        return on_root(comm, conclude, job, context, run_file, totals, tally, progress, time.perf_counter() - began)
+            take(index, job, chain, context, run_file, tally, powder)
+        return finish(job, comm, chain, context, run_file, tally, progress, began)
+
+
+def finish(job, comm, chain, context, run_file, tally, progress, began):
+    """Write what is left, sum up over ranks, conclude."""
+    run_file.flush()
+    tally.agree(comm)
+    for module in chain:
+        on_each(comm, module.finish)
+    totals, sums = run_file.totals(), comm.reduce(tally.counters, root=0)
+    for module in chain:
+        on_root(comm, lambda: module.end(totals[module.name], context))
+    return on_root(comm, conclude, job, context, totals, tally, progress, time.perf_counter() - began, sums)
 
 
 def open_run(settings):
@@ -64,25 +76,37 @@ def prepare(job, comm):
     """The chain of module instances, and the context with what the run has learnt or learns now."""
     chain, context = job.chain(), job.context()
     learnt = on_root(comm, read_learnt, job.output)
-    if learnt is not None:
-        context = context.wiser(learnt)
-        rounds.begin(chain, context)
-        return chain, context
-    context = rounds.learnt_context(job, chain, context, comm, lambda i, wiser: attempt(i, job, chain, wiser))
-    on_root(comm, write_learnt, job.output, context.learnt)
+    if learnt is None:
+        learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser))
+        on_root(comm, write_learnt, job.output, learnt)
+    context = context.wiser(learnt)
+    rounds.begin(chain, context)
     return chain, context
+
+
+def take_over(job, comm, run_file, tally):
+    """Count what an earlier start has left on disk, on rank 0; the `Progress` from there."""
+    events, lattices = on_root(comm, run_file.on_disk)
+    if comm.rank == 0:
+        tally.take_over(events, lattices)
+    return Progress(job.output, len(job.source), len(events), comm.size, job.settings.verbosity < 0)
 
 
 def plan(job, comm, run_file, tally, progress):
     """The iterator over the positions that this rank is to do."""
-    options = job.settings.run
-    return Schedule(comm, run_file.missing(), tally.counters, run_file.flush, FlushDue(options),
-                    lambda sums: progress.update(*Tally.counts(sums)),
-                    lambda sums: Tally.failures(sums) > options.max_failures,
+    options, failed_before = job.settings.run, failures(tally.counters)
+    return Schedule(comm, run_file.missing(), tally.counters, run_file.flush, FlushDue(options, progress.before),
+                    lambda sums: progress.update(int(sums[DONE]), lambda: running_values(sums)),
+                    lambda sums: failures(sums) - failed_before > options.max_failures,
                     job.source.events_per_chunk, options.chunk)
 
 
-def take(index, job, chain, context, run_file, tally):
+def panel_shapes(job):
+    """(P, 2) pixels of each panel in ss, fs."""
+    return np.array([p.shape for p in job.geometry.detector.panels], np.int64)
+
+
+def take(index, job, chain, context, run_file, tally, powder):
     """Do one event and keep its record. An error that the user can repair ends the run, on all ranks in order."""
     began = time.perf_counter()
     try:
@@ -90,6 +114,7 @@ def take(index, job, chain, context, run_file, tally):
     except MpixfelError as error:
         tally.end(error)
         return
+    powder.add(index, record)
     run_file.add(record, index)
     tally.count(record, run_file.bytes, time.perf_counter() - began)
 

@@ -29,26 +29,26 @@ def spread(n_events):
     return reversed_[reversed_ < n_events]
 
 
-def learnt_context(job, chain, context, comm, process):
-    """The context made wiser by the run's first events; collective, the same on every rank.
+def learn_from_first(job, chain, context, comm, process):
+    """What the run learns from its first events: a `Learnt`; collective, the same on every rank.
 
     Parameters
     ----------
-    process : callable of position, context -> Record
+    process : callable of position, chain, context -> Record
         `pipeline.attempt` for this run.
     """
+    chain = [module for module in chain if module.learns]
     order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
     context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
     wanted = job.settings.run.learn_hits
     for _ in range(ROUNDS if wanted else 0):
         begin(chain, context)
-        records = _process(order[:EVENTS_PER_LATTICE * wanted], wanted, comm, lambda i: process(i, context))
+        records = _process(order[:EVENTS_PER_LATTICE * wanted], wanted, comm, lambda i: process(i, chain, context))
         learnt = on_root(comm, _learn, records, context)
         if learnt is None:
             break
         context = context.wiser(learnt)
-    begin(chain, context)
-    return context
+    return context.learnt
 
 
 def begin(chain, context):

@@ -53,10 +53,11 @@ class FakeSource(Source):
 
 
 class FakeModule(Module):
-    """Draws tables from the event's number; what is in `mishaps` ({position: text}) happens."""
+    """Draws tables from the event's number; what is in `mishaps` ({position: text}) happens. Sums numbers over events."""
 
-    def __init__(self, name="mod_fake:one", mishaps=None, null=False):
+    def __init__(self, name="mod_fake:one", mishaps=None, null=False, folder=None):
         super().__init__(name, None, None)
+        self.folder = folder
         self.mishaps, self.null = mishaps or {}, null
         self.seen = np.zeros(3, np.int64)
 
@@ -83,6 +84,10 @@ class FakeModule(Module):
 
     def totals(self):
         return {"seen": self.seen}
+
+    def end(self, totals, context):
+        if self.folder:
+            Path(self.folder, "seen.txt").write_text(" ".join(map(str, totals["seen"])))
 
 
 def drawn(rng, dtype, n):
@@ -123,7 +128,7 @@ class FakeJob(Job):
         return Context(Detector((PANEL,)), Beam(), seed=self.settings.run.seed)
 
     def chain(self):
-        return (FakeModule(mishaps=self.mishaps, null=self.null),)
+        return (FakeModule(mishaps=self.mishaps, null=self.null, folder=self.output),)
 
     def instances(self):
         return ("", "mod_fake:one")

@@ -174,6 +174,30 @@ def test_a_run_goes_on_where_it_ended(folder, comm, alone):
         assert_same(folder / "out" / "run.h5", reference)
 
 
+@pytest.mark.mpi
+def test_what_modules_sum_up_counts_each_event_once_over_several_starts(folder, comm, alone):
+    on_root(comm, open_output, folder / "out")
+    ended = FakeModule.event
+
+    def event(self, event, record, context):
+        if event.id.index == 33:
+            raise MpixfelError("ends here")
+        return ended(self, event, record, context)
+
+    FakeModule.event = event
+    try:
+        with pytest.raises(MpixfelError, match="ends here"):
+            process(fake_job(folder / "out", 50, flush_events=4), comm)
+    finally:
+        FakeModule.event = ended
+    assert process(fake_job(folder / "out", 50), comm) == 0
+    if comm.rank == 0:
+        reference, _ = run_fake(folder, "alone", alone, 50)
+        assert_same(folder / "out" / "run.h5", reference)
+        assert (folder / "out" / "seen.txt").read_text() == (folder / "alone" / "seen.txt").read_text()
+        assert (folder / "out" / "seen.txt").read_text().startswith(f"50 {sum(range(50))} ")
+
+
 def drop_failed(output):
     """Delete the segments that hold failed events."""
     for path in (output / "segments").glob("*.h5"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpixfel import __version__
 from mpixfel.io import segments
-from mpixfel.io.learnt import fill_cells, fill_learnt
+from mpixfel.io.learnt import describe, fill_cells, fill_learnt
 from mpixfel.model import tables
 from mpixfel.model.event import Outcome, Reason
 
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 OWNED = {"peaks": "lattice", "reflections": "lattice"}
 
 
-def assemble(folder, instances, context, geometry_text, groups, summarise):
+def assemble(folder, instances, context, geometry_text, groups, statistics):
     """Write `run.h5` of a run directory from its segments; on one rank only.
 
     Parameters
@@ -32,8 +32,8 @@ def assemble(folder, instances, context, geometry_text, groups, summarise):
         CrystFEL's text of the geometry.
     groups : {group: members}
         Further groups, see `write_members`.
-    summarise : callable of events, lattices -> members
-        What `/stats` holds.
+    statistics : callable of events, lattices, counts, peak_places -> members
+        What `/stats` holds; `counts` are the segments' sums, `peak_places` yields (panel, fs, ss) of all peaks in parts.
 
     Returns
     -------
@@ -53,12 +53,20 @@ def assemble(folder, instances, context, geometry_text, groups, summarise):
         write_geometry(file.create_group("geometry"), context.detector, events, geometry_text)
         fill_learnt(file.create_group("learnt"), context.learnt)
         fill_cells(file.create_group("cells"), context.best_cells)
-        for group, members in {**groups, "stats": summarise(events, lattices)}.items():
+        stats = statistics(events, lattices, segments.read_counts(p.path for p in pieces), peak_places(pieces))
+        for group, members in {**groups, "stats": stats}.items():
             write_members(file.require_group(group), members)
     segments.sync(temporary)
     os.replace(temporary, folder / "run.h5")
     segments.sync(folder)
     return events, lattices
+
+
+def peak_places(pieces):
+    """(panel, fs, ss) of the peaks of each segment."""
+    for piece in pieces:
+        with h5py.File(piece.path, "r") as file:
+            yield tuple(file[f"peaks/{name}"][:] for name in ("panel", "fs", "ss"))
 
 
 def write_geometry(group, detector, events, text):
@@ -139,12 +147,7 @@ def write_table(file, name, columns, rows, enums=None):
         dataset = group.create_dataset(column.name, array.shape, dtype, **options)
         if len(rows):
             dataset[...] = array
-        describe(dataset, column)
-
-
-def describe(dataset, column):
-    """Unit and meaning as attributes."""
-    dataset.attrs["units"], dataset.attrs["description"] = column.unit, column.meaning
+        describe(dataset, column.unit, column.meaning)
 
 
 def write_names(group, events, pieces):
@@ -161,7 +164,7 @@ def write_names(group, events, pieces):
         dataset = group.create_dataset(name, values.shape, h5py.string_dtype())
         if len(values):
             dataset[...] = values
-        dataset.attrs["units"], dataset.attrs["description"] = "", meaning
+        describe(dataset, "", meaning)
 
 
 def told_in_words(text):
@@ -182,7 +185,7 @@ def write_virtual(file, table, columns, pieces):
         dtype = np.dtype(column.dtype[0] if isinstance(column.dtype, tuple) else column.dtype)
         row_shape = column.dtype[1] if isinstance(column.dtype, tuple) else ()
         if column.name == OWNED[table] or not total:
-            dataset = group.create_dataset(column.name, (total, *row_shape), dtype, **segments.storage(
+            dataset = group.create_dataset(column.name, (total, *row_shape), dtype, **segments.stored(
                 total, row_shape, segments.Storage()))
             fill_lattice_rows(dataset, table, pieces)
         else:
@@ -193,7 +196,7 @@ def write_virtual(file, table, columns, pieces):
                     layout[first:first + count] = h5py.VirtualSource(
                         f"segments/{piece.path.name}", f"{table}/{column.name}", (count, *row_shape), dtype)
             dataset = group.create_virtual_dataset(column.name, layout)
-        describe(dataset, column)
+        describe(dataset, column.unit, column.meaning)
 
 
 def fill_lattice_rows(dataset, table, pieces):
@@ -229,4 +232,4 @@ def write_members(group, members):
             value = np.asarray(value)
             big = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if value.size > 4096 else {}
             dataset = group.create_dataset(name, data=value, **big)
-        dataset.attrs["units"], dataset.attrs["description"] = unit, meaning
+        describe(dataset, unit, meaning)

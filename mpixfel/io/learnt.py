@@ -9,6 +9,15 @@ import numpy as np
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import Learnt
 
+MEANING = {
+    "n_events": ("", "events that the run learnt from"), "n_lattices": ("", "lattices among them"),
+    "beam_shift_m": ("m", "mean shift of the panels, laboratory x and y"),
+    "beam_shift_sigma_m": ("m", "spread of the shift from shot to shot"),
+    "distance_scale": ("", "distance over the given one"),
+    "cell_sigma": ("angstrom, degrees", "spread of the cells from shot to shot"),
+    "half_mosaicity_deg": ("degrees", "half mosaic spread"), "domain_size_angstrom": ("angstrom", "mosaic block size"),
+    "bandwidth_fwhm": ("", "relative spread of the wavelength, full width at half maximum"),
+}
 CELL_FIELDS = ("lattice_type", "centring", "unique_axis", "space_group", "name")
 
 
@@ -38,7 +47,8 @@ def fill_learnt(group, learnt):
         elif f.name == "extra":
             _fill_dict(group.create_group("extra"), value)
         else:
-            group.create_dataset(f.name, data=np.asarray(value, dtype=float if f.name == "cell_sigma" else None))
+            dataset = group.create_dataset(f.name, data=np.asarray(value, dtype=float if f.name == "cell_sigma" else None))
+            describe(dataset, *MEANING.get(f.name, ("", f.name)))
 
 
 def fill_cells(group, cells):
@@ -49,8 +59,13 @@ def fill_cells(group, cells):
         dataset = group.create_dataset(name, values.shape, h5py.string_dtype())
         if len(values):
             dataset[...] = values
-    group["parameters"].attrs["units"] = "angstrom, degrees"
-    group["parameters"].attrs["description"] = "a, b, c, alpha, beta, gamma"
+        describe(dataset, "", f"{name.replace('_', ' ')} of each cell")
+    describe(group["parameters"], "angstrom, degrees", "a, b, c, alpha, beta, gamma of each cell")
+
+
+def describe(dataset, unit, meaning):
+    """Unit and meaning as attributes."""
+    dataset.attrs["units"], dataset.attrs["description"] = unit, meaning
 
 
 def _fill_dict(group, members):
@@ -58,7 +73,7 @@ def _fill_dict(group, members):
         if isinstance(value, dict):
             _fill_dict(group.create_group(name), value)
         else:
-            group.create_dataset(name, data=np.asarray(value))
+            describe(group.create_dataset(name, data=np.asarray(value)), "", f"learnt: {name}")
 
 
 def learnt_of(group):

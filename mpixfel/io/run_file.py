@@ -2,6 +2,7 @@
 
 `docs/output.md` describes what is written; `io/segments.py` writes one piece, `io/assemble.py` makes `run.h5` of them.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -12,8 +13,13 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io import segments
+from mpixfel.io.totals import forget_totals, write_totals
 from mpixfel.model import tables
-from mpixfel.model.event import Outcome, Reason
+from mpixfel.model.event import Reason
+from mpixfel.model.statistics import count_tables
+
+DTYPES = {"peaks": tables.PEAK, "lattices": tables.LATTICE, "reflections": tables.REFLECTION}
+STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
 
 class RunFile:
     """Collects the records of this rank and writes them, together with all ranks, as segments.
@@ -27,13 +33,17 @@ class RunFile:
         Names that `stopped_by` numbers; 0 is "", for none.
     n_events : int
         Number of events selected.
+    shape : (P, 2) int
+        Pixels of each panel in ss, fs.
+    totals : callable
+        Asked on all ranks at each flush; what rank 0 gets ({module: {name: array}}) is kept beside the segment.
     """
 
-    def __init__(self, folder, comm, instances=("",), n_events=0, storage=None):
-        self.folder, self.comm, self.n_events = Path(folder), comm, n_events
+    def __init__(self, folder, comm, instances, n_events, shape, totals=dict, storage=None):
+        self.folder, self.comm, self.n_events, self.shape, self.totals = Path(folder), comm, n_events, shape, totals
         self.storage = storage or segments.Storage()
         self.instances = {name: k for k, name in enumerate(instances)}
-        self.number = comm.bcast(segments.next_number(folder) if comm.rank == 0 else None, root=0)
+        self.number = next_number(folder, comm)
         self.write_s = 0.0
         self._clear()
 
@@ -42,7 +52,6 @@ class RunFile:
         self.tables = {"peaks": [], "lattices": [], "reflections": []}
         self.counts = {"peaks": 0, "lattices": 0, "reflections": 0}
         self.bytes = 0
-        self.stats = {}
 
     def missing(self):
         """Positions of the selection that are not on disk; on rank 0, (0,) elsewhere."""
@@ -52,13 +61,11 @@ class RunFile:
                 todo[segments.read_positions(path)] = False
         return np.flatnonzero(todo)
 
-    def done(self):
-        """(selected, done, hits, indexed, failed) of what is on disk; on one rank."""
-        counts = np.zeros(len(Outcome), np.int64)
-        for path in segments.segment_paths(self.folder):
-            counts += np.bincount(segments.read_rows(path)[0]["outcome"], minlength=len(Outcome))
-        return (self.n_events, int(counts.sum()), int(counts[Outcome.hit] + counts[Outcome.indexed]),
-                int(counts[Outcome.indexed]), int(counts[Outcome.failed]))
+    def on_disk(self):
+        """(events, lattices) of all segments as they stand there; on one rank."""
+        parts = [segments.read_rows(path)[:2] for path in segments.segment_paths(self.folder)]
+        return (np.concatenate([np.zeros(0, segments.SEGMENT_EVENT), *(events for events, _ in parts)]),
+                np.concatenate([np.zeros(0, tables.LATTICE), *(lattices for _, lattices in parts)]))
 
     def add(self, record, position):
         """Keep one event's record until the next flush. `position`: its place in the run's selection."""
@@ -91,17 +98,27 @@ class RunFile:
         began = time.perf_counter()
         if not self.comm.allreduce(len(self.rows)):
             return
-        segments.write_segment(self.folder, self.number, self._piece(), self.comm, self.storage)
+        totals = self.totals()
+        segments.write_segment(self.folder, self.number, self._piece(), self.comm, self.storage,
+                               lambda: write_totals(self.folder, self.number, totals))
+        if self.comm.rank == 0:
+            with contextlib.suppress(OSError):   # what is left over does no harm
+                forget_totals(self.folder, self.number)
         self.number += 1
         self._clear()
         self.write_s += time.perf_counter() - began
 
     def _piece(self):
-        dtypes = {"peaks": tables.PEAK, "lattices": tables.LATTICE, "reflections": tables.REFLECTION}
-        rows = {name: np.concatenate(parts) if parts else np.zeros(0, dtypes[name])
-                for name, parts in self.tables.items()}
-        return segments.Piece(np.array(self.rows, segments.SEGMENT_EVENT), rows["peaks"], rows["lattices"],
-                              rows["reflections"], np.frombuffer(b"".join(self.texts), np.uint8), self.stats)
+        rows = {name: np.concatenate([np.zeros(0, dtype), *self.tables[name]]) for name, dtype in DTYPES.items()}
+        events = np.array(self.rows, segments.SEGMENT_EVENT)
+        counts = count_tables(events, rows["peaks"], rows["lattices"], rows["reflections"], self.shape)
+        return segments.Piece(events, rows["peaks"], rows["lattices"], rows["reflections"],
+                              np.frombuffer(b"".join(self.texts), np.uint8), counts)
+
+
+def next_number(folder, comm):
+    """The number of the segment that will be written next; collective."""
+    return comm.bcast(segments.next_number(folder) if comm.rank == 0 else None, root=0)
 
 
 def event_row(record, instances, rank, counts):
@@ -113,9 +130,6 @@ def event_row(record, instances, rank, counts):
             len(record.lattices), counts["peaks"], counts["lattices"],
             *(seconds.get(stage, 0.0) for stage in STAGES), rank,
             record.background, record.max_intensity, record.resolution)
-
-
-STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
 
 
 def story(record):
@@ -151,16 +165,17 @@ def open_output(folder, resume=False, overwrite=False):
                            "choose another output, make room, or change its permissions") from None
 
 
-OWN = ("segments", "log", "run.h5", "status.json", "learnt.h5", "job.json")
+OWN = ("run.h5*", "segments", "log", "status.json*", "learnt.h5*", "job.json", "totals-*.h5")
+COPIES = ("*.cfg", "*.phil", "*.geom")
 
 
 def remove_output(folder):
-    """Delete what a run has written; refuse to touch a directory that is no run's."""
-    if not any((folder / name).exists() for name in OWN):
+    """Delete what a run has written, and nothing else; refuse a directory that is no run's."""
+    own = [path for pattern in OWN for path in folder.glob(pattern)]
+    if not own:
         raise MpixfelError("is not the output of a run, so it is not deleted", str(folder), "choose another output")
-    for path in folder.iterdir():
+    for path in own + [path for pattern in COPIES for path in folder.glob(pattern)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             os.unlink(path)
-

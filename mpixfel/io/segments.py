@@ -52,22 +52,23 @@ def next_number(folder):
     return int(paths[-1].stem) + 1 if paths else 0
 
 
-def write_segment(folder, number, piece, comm, settings):
+def write_segment(folder, number, piece, comm, storage, before_publishing=lambda: None):
     """Write one segment; collective. Every rank gets the same answer or the same `MpixfelError`.
 
     A rank with nothing takes part with empty selections. Errors of one rank (a full disk) are kept until all have
-    made the same calls, because a rank that left would let the others wait for ever.
+    made the same calls, because a rank that left would let the others wait for ever. `before_publishing` is called on
+    rank 0 when the segment is complete, but not yet under its name.
     """
     final = Path(folder, "segments", f"{number:05d}.h5")
     temporary = final.with_suffix(".h5.part")
     piece, counts = placed(piece, comm)
-    if settings.collective and comm.size > 1:
-        error = _write_together(temporary, piece, counts, comm, settings)
+    if storage.collective and comm.size > 1:
+        error = _write_together(temporary, piece, counts, comm, storage)
     else:
         pieces = comm.gather(piece, root=0)
-        error = _write_alone(temporary, joined(pieces), settings) if comm.rank == 0 else None
+        error = _write_alone(temporary, joined(pieces), storage) if comm.rank == 0 else None
     if comm.rank == 0 and error is None:
-        error = _publish(temporary, final)
+        error = _publish(temporary, final, before_publishing)
     errors = [e for e in comm.allgather(error) if e]
     if errors:
         if comm.rank == 0:
@@ -116,7 +117,7 @@ def arrays_of(piece):
             yield f"{table}/{column.name}", rows[column.name], table
 
 
-def _write_together(path, piece, counts, comm, settings):
+def _write_together(path, piece, counts, comm, how):
     stats = summed(piece.stats, comm)
     error = None
     try:
@@ -127,7 +128,7 @@ def _write_together(path, piece, counts, comm, settings):
         first, total = counts[table]
         try:
             dataset = file.create_dataset(name, (total, *array.shape[1:]), array.dtype,
-                                          **storage(total, array.shape[1:], settings))
+                                          **stored(total, array.shape[1:], how))
             write_part(dataset, first, array)
         except OSError as caught:
             error = error or str(caught)
@@ -166,11 +167,11 @@ def write_whole(dataset, array, mine):
     write_part(dataset, 0, np.asarray(array) if mine else np.asarray(array)[:0])
 
 
-def _write_alone(path, piece, settings):
+def _write_alone(path, piece, how):
     try:
         with h5py.File(path, "w", libver="v110") as file:
             for name, array, _ in arrays_of(piece):
-                file.create_dataset(name, data=array, **storage(len(array), array.shape[1:], settings))
+                file.create_dataset(name, data=array, **stored(len(array), array.shape[1:], how))
             for name, array in piece.stats.items():
                 file.create_dataset(f"stats/{name}", data=array)
     except (OSError, RuntimeError) as caught:
@@ -178,9 +179,9 @@ def _write_alone(path, piece, settings):
     return None
 
 
-def storage(rows, row_shape, settings):
+def stored(rows, row_shape, how):
     """Keyword arguments of `create_dataset` for so many rows."""
-    if not rows or not settings.compression:
+    if not rows or not how.compression:
         return {}
     return {"chunks": (min(rows, CHUNK_ROWS), *row_shape), "shuffle": True, "compression": "gzip", "compression_opts": 1}
 
@@ -195,13 +196,14 @@ def summed(stats, comm):
     return found
 
 
-def _publish(temporary, final):
+def _publish(temporary, final, before):
     """On disk for good under the final name, or the error's text."""
     try:
+        before()
         sync(temporary)
         os.replace(temporary, final)
         sync(final.parent)
-    except OSError as caught:
+    except (OSError, RuntimeError) as caught:
         return str(caught)
     return None
 
@@ -234,3 +236,13 @@ def read_positions(path):
     except (OSError, KeyError) as error:
         raise MpixfelError(f"cannot read the segment: {error}", str(path),
                            "restore it, or delete it and go on with --resume: its events are done again") from None
+
+
+def read_counts(paths):
+    """Sums of the segments' `/stats`: {name: array of whole numbers}."""
+    sums = {}
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            for name, dataset in file.get("stats", {}).items():
+                sums[name] = sums.get(name, 0) + dataset[()]
+    return sums

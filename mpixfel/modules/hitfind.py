@@ -34,6 +34,7 @@ class ModHitfind(Module):
     """One instance of mod_hitfind."""
 
     Options = Options
+    learns = True
 
     def __init__(self, name, options, settings):
         super().__init__(name, options, settings)

@@ -23,6 +23,9 @@ class Module:
     """
 
     Options = None
+    # Whether the instance takes part while the run learns from its first events, which are all processed again later:
+    # for those that only make records. One that writes files or sums up must not.
+    learns = False
 
     def __init__(self, name, options, settings):
         self.name, self.options, self.settings = name, options, settings

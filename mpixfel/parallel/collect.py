@@ -16,7 +16,8 @@ def on_root(comm, function, *arguments):
         except MpixfelError as caught:
             error = caught
     meet(comm)
-    answer, error = comm.bcast((answer, error), root=0)
+    if comm.size > 1:
+        answer, error = comm.bcast((answer, error), root=0)
     if error is not None:
         raise error
     return answer
@@ -30,44 +31,27 @@ def on_each(comm, function, *arguments):
     except MpixfelError as caught:
         error = caught
     meet(comm)
-    errors = [e for e in comm.allgather(error) if e is not None]
-    if errors:
-        raise errors[0]
+    error = next((e for e in comm.allgather(error) if e is not None), None)
+    if error is not None:
+        raise error
     return answer
 
 
-def reduce_arrays(comm, arrays):
-    """Reduce {name: array} over ranks to rank 0, which gets the same names; the others get {}.
+def join(comm, mine, merge):
+    """Join what the ranks have along a tree, lower ranks first; rank 0 gets all of it, the others None.
 
-    Arrays are summed; those named `max_...` or `min_...` are reduced by maximum or minimum. A rank may lack names that
-    others have. Sums of integers do not depend on the number of ranks; a module that wants exact sums gives integers.
+    Parameters
+    ----------
+    mine : object
+        Anything that can be pickled.
+    merge : callable of two such objects -> their union
     """
-    from mpi4py import MPI
-    import numpy as np
-
-    shapes = {}
-    for named in comm.allgather({k: (np.shape(v), np.asarray(v).dtype.str) for k, v in arrays.items()}):
-        shapes.update(named)
-    total = {}
-    for name in sorted(shapes):
-        shape, dtype = shapes[name]
-        operation = {"max": MPI.MAX, "min": MPI.MIN}.get(name.split("_")[0], MPI.SUM)
-        mine = np.ascontiguousarray(arrays[name]) if name in arrays else neutral(shape, dtype, name)
-        out = np.empty(shape, dtype) if comm.rank == 0 else None
-        comm.Reduce(mine, out, operation, root=0)
-        if comm.rank == 0:
-            total[name] = out
-    return total
-
-
-def neutral(shape, dtype, name):
-    """What changes nothing when it is reduced."""
-    import numpy as np
-    dtype = np.dtype(dtype)
-    kind = name.split("_")[0]
-    if kind not in ("max", "min"):
-        return np.zeros(shape, dtype)
-    if dtype.kind == "f":
-        return np.full(shape, -np.inf if kind == "max" else np.inf, dtype)
-    limits = np.iinfo(dtype)
-    return np.full(shape, limits.min if kind == "max" else limits.max, dtype)
+    step = 1
+    while step < comm.size:
+        if comm.rank % (2 * step):
+            comm.send(mine, dest=comm.rank - step)
+            return None
+        if comm.rank + step < comm.size:
+            mine = merge(mine, comm.recv(source=comm.rank + step))
+        step *= 2
+    return mine

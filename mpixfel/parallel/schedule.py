@@ -80,7 +80,8 @@ class Schedule:
 
     def __init__(self, comm, indices, tally, flush=None, flush_due=None, progress=None, end=None, chunk=1, largest=0,
                  working_master=None):
-        self.comm, self.tally, self.flush = comm, tally, flush
+        self.comm = comm.Dup() if comm.size > 1 else comm   # a flush may send messages of its own meanwhile
+        self.tally, self.flush = tally, flush
         self.flush_due, self.progress, self.end = flush_due, progress, end
         works = comm.size <= RANKS_WITH_WORKING_MASTER if working_master is None else working_master
         self.master_works = works or comm.size == 1
@@ -179,6 +180,11 @@ class Schedule:
         self.known[0] = self.tally
         if self.progress is not None:
             self.progress(self.known.sum(axis=0))
+        self._leave()
+
+    def _leave(self):
+        if self.comm.size > 1:
+            self.comm.Free()
 
     # The others.
 
@@ -212,6 +218,7 @@ class Schedule:
         for request in self.outgoing:
             request[0].Wait()
         meet(self.comm)
+        self._leave()
 
     def _listen(self):
         while not self.stopped and self.incoming.Test():

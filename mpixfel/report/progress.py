@@ -4,22 +4,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 SECONDS_BETWEEN_LINES = 0.5
 SECONDS_BETWEEN_LOG_LINES = 30.0
 SECONDS_BETWEEN_STATUS = 2.0
 WIDTH = 80
-
-
-class Counts(NamedTuple):
-    """How far a run is; all counts include what an earlier start of the run did."""
-
-    total: int
-    done: int = 0
-    hits: int = 0
-    indexed: int = 0
-    failed: int = 0
 
 
 class Progress:
@@ -29,31 +18,31 @@ class Progress:
     ----------
     folder : path
         The run directory.
-    before : Counts
-        What an earlier start of the run did.
+    total, before : int
+        Events of the run, and how many of them an earlier start did.
     quiet : bool
         Print nothing; `status.json` is written all the same.
     """
 
-    def __init__(self, folder, before, n_ranks=1, quiet=False, stream=None, clock=time.monotonic):
-        self.path, self.before, self.n_ranks, self.quiet = Path(folder, "status.json"), before, n_ranks, quiet
-        self.clock, self.stream = clock, stream or sys.stderr
+    def __init__(self, folder, total, before=0, n_ranks=1, quiet=False, stream=None, clock=time.monotonic):
+        self.path, self.total, self.before = Path(folder, "status.json"), total, before
+        self.n_ranks, self.quiet, self.clock, self.stream = n_ranks, quiet, clock, stream or sys.stderr
         self.terminal = self.stream.isatty()
         self.began = self.shown = clock()
-        self.stored = -1e9
+        self.stored = float("-inf")
         self.started = time.time()
-        self.counts = before
+        self.done, self.values = before, {"done": before, "hits": 0, "indexed": 0, "failed": 0}
 
-    def update(self, done, hits, indexed, failed, state="running"):
-        """New counts since this start; shown and stored if it is time."""
-        moment = self.clock()
-        before = self.before
-        self.counts = Counts(before.total, before.done + done, before.hits + hits, before.indexed + indexed,
-                             before.failed + failed)
-        if moment - self.stored >= SECONDS_BETWEEN_STATUS:
+    def update(self, done, values):
+        """New counts; shown and stored if it is time. `values()` gives what there is to tell, by name."""
+        moment, self.done = self.clock(), done
+        store, show = moment - self.stored >= SECONDS_BETWEEN_STATUS, moment - self.shown >= self.interval()
+        if store or show and not self.quiet:
+            self.values = values()
+        if store:
             self.stored = moment
-            self.store(state)
-        if not self.quiet and moment - self.shown >= self.interval():
+            self.store("running")
+        if show and not self.quiet:
             self.shown = moment
             self.show()
 
@@ -63,27 +52,28 @@ class Progress:
     def rate(self):
         """Events a second since this start."""
         seconds = self.clock() - self.began
-        return (self.counts.done - self.before.done) / seconds if seconds > 0 else 0.0
+        return (self.done - self.before) / seconds if seconds > 0 else 0.0
 
     def show(self):
-        line = progress_line(self.counts, self.rate())
+        line = progress_line(self.total, self.values, self.rate())
         self.stream.write(f"\r{line:<{WIDTH - 1}}" if self.terminal else line + "\n")
         self.stream.flush()
 
-    def close(self, state):
+    def close(self, state, values):
         """The last word."""
+        self.done, self.values = values["done"], values
         if self.terminal and not self.quiet:
             self.show()
             self.stream.write("\n")
         self.store(state)
 
-    def store(self, state, **more):
+    def store(self, state):
         """Replace `status.json`; a reader sees the old or the new one, never half of it."""
-        rate, left = self.rate(), self.counts.total - self.counts.done
-        text = json.dumps({"state": state, **self.counts._asdict(), "events_per_second": round(rate, 3),
+        rate, left = self.rate(), self.total - self.done
+        text = json.dumps({"state": state, "total": self.total, **self.values, "events_per_second": round(rate, 3),
                            "seconds_left": round(left / rate) if rate > 0 else None, "started": self.started,
                            "updated": time.time(), "n_ranks": self.n_ranks, "host": os.uname().nodename,
-                           "pid": os.getpid(), **more}, indent=1)
+                           "pid": os.getpid()}, indent=1)
         temporary = self.path.with_suffix(".json.part")
         try:
             temporary.write_text(text, encoding="utf-8")
@@ -92,13 +82,13 @@ class Progress:
             pass
 
 
-def progress_line(counts, rate):
+def progress_line(total, values, rate):
     """Events, hits, indexed, rate, time left."""
-    left = counts.total - counts.done
-    share = 100.0 * counts.done / counts.total if counts.total else 100.0
-    parts = [f"{counts.done}/{counts.total} events ({share:.0f} %)", f"{counts.hits} hits", f"{counts.indexed} indexed"]
-    parts += [f"{counts.failed} failed"] if counts.failed else []
-    parts += [f"{rate:.1f}/s"] + ([f"{time_text(left / rate)} left"] if rate > 0 and left else [])
+    done, failed = values["done"], values["failed"]
+    share = 100.0 * done / total if total else 100.0
+    parts = [f"{done}/{total} events ({share:.0f} %)", f"{values['hits']} hits", f"{values['indexed']} indexed"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{rate:.1f}/s"] + ([f"{time_text((total - done) / rate)} left"] if rate > 0 and total > done else [])
     return ", ".join(parts)
 
 

@@ -1,52 +1,15 @@
 """What people see of a run at its end: one table, whose numbers are those of `/stats`."""
 import numpy as np
 
+from mpixfel.io.run_file import STAGES
 from mpixfel.model.event import Outcome, Reason
 from mpixfel.report.progress import WIDTH, time_text
 
-STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
 CELL_NAMES = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
-def robust_mean(values):
-    """(mean, spread) of each column, without the far tails: median and 1.4826 median absolute deviations bound them."""
-    values = np.atleast_2d(values)
-    median = np.median(values, axis=0)
-    mad = 1.4826 * np.median(np.abs(values - median), axis=0)
-    near = np.all(np.abs(values - median) <= np.maximum(5 * mad, 1e-3 * np.abs(median) + 1e-9), axis=1)
-    kept = values[near] if near.any() else values
-    return kept.mean(axis=0), kept.std(axis=0)
-
-
-def summarise(events, lattices, instances):
-    """The numbers of the table, as `/stats` keeps them: {name: array}.
-
-    Parameters
-    ----------
-    events : EVENT (n,)
-    lattices : LATTICE (m,)
-    instances : sequence of str
-        Names that `stopped_by` numbers.
-    """
-    outcomes = np.bincount(events["outcome"], minlength=len(Outcome)).astype(np.int64)
-    reasons = np.zeros((len(instances), len(Outcome), 1 + max(Reason)), np.int64)
-    np.add.at(reasons, (events["stopped_by"], events["outcome"], events["reason"]), 1)
-    hits = int(outcomes[Outcome.hit] + outcomes[Outcome.indexed])
-    cells = [robust_mean(lattices["cell"][lattices["form"] == form]) + (int((lattices["form"] == form).sum()),)
-             for form in np.unique(lattices["form"])]
-    return {
-        "events_by_outcome": outcomes, "events_by_reason": reasons,
-        "hit_rate": hits / max(1, len(events)), "indexing_rate": outcomes[Outcome.indexed] / max(1, hits),
-        "n_lattices": len(lattices), "n_reflections": int(lattices["n_reflections"].sum()),
-        "cell_mean": np.array([c[0] for c in cells]).reshape(-1, 6),
-        "cell_spread": np.array([c[1] for c in cells]).reshape(-1, 6),
-        "cell_count": np.array([c[2] for c in cells], np.int64),
-        "time_by_stage": np.array([float(events[f"time_{s}"].sum(dtype=float)) for s in STAGES]),
-    }
-
-
 def table(numbers, instances, seconds, n_ranks, path, notes=()):
-    """The table at the end, as text: at most 80 columns."""
+    """The table at the end, as text: at most 80 columns. `numbers`: of `report.statistics.key_figures`."""
     outcomes = numbers["events_by_outcome"]
     total = int(outcomes.sum())
     lines = ["", f"{'events':<44}{total:>10}"]
