@@ -2,74 +2,58 @@
 import numpy as np
 from numba import njit
 
-from mpixfel.kernels.profiles import extent, fill_profile, half_box, inverse_of
+from mpixfel.kernels.profiles import belongs, fill_profile, foreground
 
-FAINT = 0.02        # photons in a pixel below which a spot's far tail is not followed
 FEW = 40            # background pixels below which the box is widened
 
 
 @njit(cache=True)
-def mark(panel, place, shape, tail, n, limit, bounds, owners):
-    """Count in owners (P, SS, FS) uint8 how many spots claim each pixel within Mahalanobis distance `limit`."""
+def mark(rows, intensity, n, limit, radius, bounds, owners):
+    """Count in owners (P, SS, FS) uint8 how many of n spots claim each pixel; see `profiles.foreground`."""
     for i in range(n):
-        visit(panel[i], place[i], shape[i], tail[i], limit, bounds, owners, True)
+        visit(rows, i, intensity[i], limit, radius, bounds, owners, True)
 
 
 @njit(cache=True)
-def unmark(panel, place, shape, tail, n, limit, bounds, owners):
+def unmark(rows, intensity, n, limit, radius, bounds, owners):
     """Undo `mark`."""
     for i in range(n):
-        visit(panel[i], place[i], shape[i], tail[i], limit, bounds, owners, False)
+        visit(rows, i, intensity[i], limit, radius, bounds, owners, False)
 
 
 @njit(cache=True)
-def visit(p, place, shape, tail, limit, bounds, owners, add):
-    sxx, sxy, syy = extent(shape, tail)
-    a, b, c = inverse_of(sxx, sxy, syy)
-    wide, high = half_box(sxx, limit), half_box(syy, limit)
-    x0, y0 = int(place[0]), int(place[1])
-    for y in range(max(y0 - high, 0), min(y0 + high + 1, bounds[p, 0])):
-        dy = y + 0.5 - place[1]
-        for x in range(max(x0 - wide, 0), min(x0 + wide + 1, bounds[p, 1])):
-            dx = x + 0.5 - place[0]
-            if a * dx * dx + 2.0 * b * dx * dy + c * dy * dy <= limit * limit:
+def visit(rows, i, intensity, limit, radius, bounds, owners, add):
+    fore = foreground(rows.shape[i], rows.tail[i], intensity, limit, radius)
+    p, x0, y0 = rows.panel[i], int(rows.place[i, 0]), int(rows.place[i, 1])
+    for y in range(max(y0 - fore.high, 0), min(y0 + fore.high + 1, bounds[p, 0])):
+        for x in range(max(x0 - fore.wide, 0), min(x0 + fore.wide + 1, bounds[p, 1])):
+            if belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore):
                 owners[p, y, x] = min(owners[p, y, x] + 1, 255) if add else 0
 
 
 @njit(cache=True)
-def tail_box(intensity, tail, half):
-    """Half width of the box in which a spot's tail stands above `FAINT` photons a pixel, at least `half`."""
-    if intensity * tail[0] <= 0.0:
-        return half
-    return max(half, half_box(np.sqrt(intensity * tail[0] * tail[1] / np.pi / FAINT), 1.0))
-
-
-@njit(cache=True)
-def shine(panel, place, shape, tail, intensity, n, limit, bounds, work, light):
-    """Add to light (P, SS, FS) float32 the photons that spots of given intensities put on each pixel."""
+def shine(rows, intensity, n, limit, radius, bounds, work, light):
+    """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel."""
     for i in range(n):
         if intensity[i] > 0.0:
-            sxx, sxy, syy = extent(shape[i], tail[i])
-            wide = tail_box(intensity[i], tail[i], half_box(sxx, limit))
-            high = tail_box(intensity[i], tail[i], half_box(syy, limit))
-            p, left, top = panel[i], int(place[i, 0]) - wide, int(place[i, 1]) - high
-            nx, ny = 2 * wide + 1, 2 * high + 1
-            fill_profile(place[i, 0] - left, place[i, 1] - top, shape[i], tail[i], nx, ny, work)
+            fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+            p, left, top = rows.panel[i], int(rows.place[i, 0]) - fore.wide, int(rows.place[i, 1]) - fore.high
+            nx, ny = 2 * fore.wide + 1, 2 * fore.high + 1
+            fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
+                         work)
             for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
                 for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
                     light[p, y, x] += intensity[i] * work.profile[y - top, x - left]
 
 
 @njit(cache=True)
-def darken(panel, place, shape, tail, intensity, n, limit, bounds, light):
+def darken(rows, intensity, n, limit, radius, bounds, light):
     """Undo `shine`: zero the boxes that it touched."""
     for i in range(n):
         if intensity[i] > 0.0:
-            sxx, sxy, syy = extent(shape[i], tail[i])
-            wide = tail_box(intensity[i], tail[i], half_box(sxx, limit))
-            high = tail_box(intensity[i], tail[i], half_box(syy, limit))
-            p, left, top = panel[i], int(place[i, 0]) - wide, int(place[i, 1]) - high
-            light[p, max(top, 0):top + 2 * high + 1, max(left, 0):left + 2 * wide + 1] = 0.0
+            fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+            p, left, top = rows.panel[i], int(rows.place[i, 0]) - fore.wide, int(rows.place[i, 1]) - fore.high
+            light[p, max(top, 0):top + 2 * fore.high + 1, max(left, 0):left + 2 * fore.wide + 1] = 0.0
 
 
 @njit(cache=True)

@@ -5,7 +5,7 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.footprint import plane
-from mpixfel.kernels.profiles import extent, fill_profile, half_box, inverse_of
+from mpixfel.kernels.profiles import belongs, fill_profile, foreground, inverse_of
 
 ROUNDS = 3          # of the profile fit: its weights follow the intensity
 
@@ -42,7 +42,7 @@ def spots(n):
 
 
 @njit(cache=True)
-def measure(image, light, rows, prior, n, bounds, owners, radius, limit, readout_variance, bright, work, out):
+def measure(image, light, rows, prior, n, bounds, owners, box, limit, radius, readout_variance, bright, work, out):
     """Measure n predicted spots.
 
     Parameters
@@ -53,8 +53,8 @@ def measure(image, light, rows, prior, n, bounds, owners, radius, limit, readout
     rows : Predictions
     bounds : (P, 2) panel shapes (ss, fs)
     owners : (P, SS, FS) uint8 made by `footprint.mark`
-    radius : half width of the background box, pixels
-    limit : foreground in Mahalanobis distances
+    box : half width of the background box, pixels
+    limit, radius : extent of a spot, see `profiles.foreground`
     bright : signal to noise from which place and width are measured
     out : Spots
     """
@@ -62,23 +62,21 @@ def measure(image, light, rows, prior, n, bounds, owners, radius, limit, readout
     for i in range(n):
         p = rows.panel[i]
         x0, y0 = int(rows.place[i, 0]), int(rows.place[i, 1])
-        plane(image, light, p, x0, y0, radius, bounds, owners, fit)
-        sxx, _, syy = extent(rows.shape[i], rows.tail[i])
-        wide, high = half_box(sxx, limit), half_box(syy, limit)
-        nx, ny, left, top = 2 * wide + 1, 2 * high + 1, x0 - wide, y0 - high
-        fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], nx, ny, work)
-        one_spot(image, light, p, left, top, nx, ny, rows, prior[i], limit, fit, readout_variance, bounds, owners,
-                 bright, work.profile, out, i)
+        plane(image, light, p, x0, y0, box, bounds, owners, fit)
+        fore = foreground(rows.shape[i], rows.tail[i], prior[i], limit, radius)
+        left, top, nx, ny = x0 - fore.wide, y0 - fore.high, 2 * fore.wide + 1, 2 * fore.high + 1
+        fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
+                     work)
+        one_spot(image, light, p, left, top, nx, ny, rows, prior[i], fore, fit, readout_variance, bounds, owners, bright,
+                 work.profile, out, i)
 
 
 @njit(cache=True)
-def one_spot(image, light, p, left, top, nx, ny, rows, prior, limit, fit, readout_variance, bounds, owners, bright,
+def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout_variance, bounds, owners, bright,
              profile, out, i):
     """Summation and profile fit of spot i on its box."""
     place_x, place_y = rows.place[i, 0], rows.place[i, 1]
     x0, y0 = int(place_x), int(place_y)
-    sxx, sxy, syy = extent(rows.shape[i], rows.tail[i])
-    a, b, c = inverse_of(sxx, sxy, syy)
     intensity, weights, side = 0.0, 0.0, 0.0
     total, share, claimed, m, largest, noise = 0.0, 0.0, 0.0, 0.0, -np.inf, 0.0
     first_x, last_x = max(left, 0), min(left + nx, bounds[p, 1])
@@ -91,7 +89,7 @@ def one_spot(image, light, p, left, top, nx, ny, rows, prior, limit, fit, readou
             for x in range(first_x, last_x):
                 dx = x + 0.5 - place_x
                 v = image[p, y, x]
-                if a * dx * dx + 2.0 * b * dx * dy + c * dy * dy > limit * limit or np.isnan(v):
+                if np.isnan(v) or not belongs(dx, dy, fore):
                     continue
                 shape = profile[y - top, x - left]
                 other = light[p, y, x] - prior * shape
@@ -124,7 +122,7 @@ def one_spot(image, light, p, left, top, nx, ny, rows, prior, limit, fit, readou
     out.chi2[i] = np.nan
     out.offset[i], out.information[i], out.widening[i], out.width_information[i] = 0.0, 0.0, 0.0, 0.0
     if intensity > bright * out.sigma[i]:
-        place_and_width(image, light, p, left, top, rows, prior, limit, fit, readout_variance, profile, out, i,
+        place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_variance, profile, out, i,
                         (first_x, last_x, first_y, last_y))
 
 
@@ -136,7 +134,7 @@ def void(out, i):
 
 
 @njit(cache=True)
-def place_and_width(image, light, p, left, top, rows, prior, limit, fit, readout_variance, profile, out, i, box):
+def place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_variance, profile, out, i, box):
     """One Gauss-Newton step of the place and of the widths along r and t; see `Spots`.
 
     Derivatives are those of the Gaussian core, with the pixel's variance in its covariance C: with u = C^-1 d, that by
@@ -144,8 +142,6 @@ def place_and_width(image, light, p, left, top, rows, prior, limit, fit, readout
     """
     place_x, place_y, intensity = rows.place[i, 0], rows.place[i, 1], out.intensity[i]
     x0, y0 = int(place_x), int(place_y)
-    sxx, sxy, syy = extent(rows.shape[i], rows.tail[i])
-    a, b, c = inverse_of(sxx, sxy, syy)
     ca, cb, cc = inverse_of(rows.shape[i, 0] + 1.0 / 12.0, rows.shape[i, 1], rows.shape[i, 2] + 1.0 / 12.0)
     core = 1.0 - rows.tail[i, 0]
     fr, sr, ft, st = rows.frame[i]
@@ -159,7 +155,7 @@ def place_and_width(image, light, p, left, top, rows, prior, limit, fit, readout
         for x in range(box[0], box[1]):
             dx = x + 0.5 - place_x
             v = image[p, y, x]
-            if a * dx * dx + 2.0 * b * dx * dy + c * dy * dy > limit * limit or np.isnan(v):
+            if np.isnan(v) or not belongs(dx, dy, fore):
                 continue
             shape = profile[y - top, x - left]
             other = light[p, y, x] - prior * shape

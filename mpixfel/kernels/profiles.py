@@ -5,7 +5,9 @@ import numpy as np
 from numba import njit
 
 LARGEST = 41            # edge of the largest box, pixels
+CORE_REACH = 5.5        # standard deviations of the core beyond which it is nothing
 TAIL_EXTENT = 0.6       # how far the tail counts for the extent of a spot, in its squared radius
+FAINT = 0.03            # photons in a pixel below which a spot's far tail is not followed
 
 
 class Work(NamedTuple):
@@ -22,13 +24,18 @@ def work():
 
 
 @njit(cache=True)
-def fill_profile(dx, dy, shape, tail, nx, ny, work):
-    """Fill work.profile[:ny, :nx] with a spot of unit content centred (dx, dy) from the corner of its first pixel."""
+def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
+    """Fill work.profile[:ny, :nx] with a spot centred (dx, dy) from the corner of the box's first pixel.
+
+    Its content within the radius sqrt(far2), where a spot ends by definition, is 1.
+    """
     work.profile[:ny, :nx] = 0.0
+    radius2 = tail[1] + 1.0 / 6.0
+    whole = 1.0 / (1.0 - tail[0] * radius2 / (far2 + radius2))
     if tail[0] < 1.0:
-        add_gaussian(dx, dy, shape[0], shape[1], shape[2], 1.0 - tail[0], nx, ny, work)
+        add_gaussian(dx, dy, shape[0], shape[1], shape[2], whole * (1.0 - tail[0]), nx, ny, work)
     if tail[0] > 0.0:
-        add_tail(dx, dy, tail[0], tail[1], nx, ny, work)
+        add_tail(dx, dy, whole * tail[0], radius2, nx, ny, work)
 
 
 @njit(cache=True)
@@ -44,14 +51,18 @@ def add_gaussian(dx, dy, sxx, sxy, syy, weight, nx, ny, work):
     determinant = sxx * syy - sxy * sxy
     a, b, c = syy / determinant, -sxy / determinant, sxx / determinant
     scale = 0.25 * weight / (2.0 * np.pi * np.sqrt(determinant))
-    x0 = 0.25 - dx
-    for i in range(2 * ny):
+    # Beyond the core's reach there is nothing to add, and the recurrence would start from an underflow.
+    wide, high = CORE_REACH * np.sqrt(sxx), CORE_REACH * np.sqrt(syy)
+    first_x, last_x = max(int(dx - wide), 0), min(int(dx + wide) + 1, nx)
+    first_y, last_y = max(int(dy - high), 0), min(int(dy + high) + 1, ny)
+    x0 = first_x + 0.25 - dx
+    for i in range(2 * first_y, 2 * last_y):
         y = 0.25 + 0.5 * i - dy
         work.start[i] = scale * np.exp(-0.5 * (a * x0 * x0 + 2.0 * b * x0 * y + c * y * y))
         work.ratio[i] = np.exp(-(0.5 * a * x0 + 0.5 * b * y + 0.125 * a))
     again = np.exp(-0.25 * a)
-    for x in range(nx):
-        for y in range(ny):
+    for x in range(first_x, last_x):
+        for y in range(first_y, last_y):
             s0, s1, r0, r1 = work.start[2 * y], work.start[2 * y + 1], work.ratio[2 * y], work.ratio[2 * y + 1]
             t0, t1 = s0 * r0, s1 * r1
             work.profile[y, x] += s0 + s1 + t0 + t1
@@ -64,9 +75,8 @@ def add_gaussian(dx, dy, sxx, sxy, syy, weight, nx, ny, work):
 def add_tail(dx, dy, weight, radius2, nx, ny, work):
     """Add weight times radius^2 / pi / (r^2 + radius^2)^2, the tail of a spot, to work.profile[:ny, :nx].
 
-    The pixel's own width is added to the radius: its variance 1/12 along each direction, twice.
+    The radius should have the pixel's own width in it: its variance 1/12 along each direction, twice.
     """
-    radius2 += 1.0 / 6.0
     scale = weight * radius2 / np.pi
     for y in range(ny):
         y2 = (y + 0.5 - dy) ** 2 + radius2
@@ -75,12 +85,46 @@ def add_tail(dx, dy, weight, radius2, nx, ny, work):
             work.profile[y, x] += scale / (r2 * r2)
 
 
-@njit(cache=True, inline="always")
-def extent(shape, tail):
-    """Covariance (fs fs, fs ss, ss ss) that says how far a spot reaches, its pixel and its tail included."""
+class Foreground(NamedTuple):
+    """The pixels of a spot: within an ellipse, or within `near2` of the centre, and never beyond `far2`."""
+
+    a: float         # the ellipse a x^2 + 2 b x y + c y^2 <= 1, pixels
+    b: float
+    c: float
+    near2: float     # squared radii, pixels^2
+    far2: float
+    wide: int        # half widths of the box that holds it all
+    high: int
+
+
+@njit(cache=True)
+def foreground(shape, tail, intensity, limit, radius):
+    """`Foreground` of a spot: an ellipse of `limit` standard deviations, its tail's share in them.
+
+    A spot of known `intensity` (photons, 0 if not known) is followed to where its tail falls to `FAINT`; no spot is
+    followed farther than `radius` pixels unless its core is drawn out farther.
+    """
     t = tail[0]
     own = t * TAIL_EXTENT * tail[1] + 1.0 / 12.0
-    return (1.0 - t) * shape[0] + own, (1.0 - t) * shape[1], (1.0 - t) * shape[2] + own
+    sxx, sxy, syy = (1.0 - t) * shape[0] + own, (1.0 - t) * shape[1], (1.0 - t) * shape[2] + own
+    a, b, c = inverse_of(sxx, sxy, syy)
+    longest = 0.5 * (shape[0] + shape[2]) + np.sqrt(0.25 * (shape[0] - shape[2]) ** 2 + shape[1] * shape[1]) + 1.0 / 12.0
+    far = max(radius, limit * np.sqrt(longest))
+    near = min(np.sqrt(np.sqrt(max(intensity, 0.0) * t * (tail[1] + 1.0 / 6.0) / np.pi / FAINT)), far)
+    wide = min(max(limit * np.sqrt(sxx), near), far)
+    high = min(max(limit * np.sqrt(syy), near), far)
+    largest = LARGEST // 2
+    scale = 1.0 / (limit * limit)
+    return Foreground(a * scale, b * scale, c * scale, near * near, far * far, min(int(wide + 0.5) + 1, largest),
+                      min(int(high + 0.5) + 1, largest))
+
+
+@njit(cache=True, inline="always")
+def belongs(dx, dy, fore):
+    """Whether a pixel at (dx, dy) from a spot's centre is of its foreground."""
+    r2 = dx * dx + dy * dy
+    return r2 <= fore.far2 and (r2 <= fore.near2
+                                or fore.a * dx * dx + 2.0 * fore.b * dx * dy + fore.c * dy * dy <= 1.0)
 
 
 @njit(cache=True, inline="always")
@@ -88,9 +132,3 @@ def inverse_of(sxx, sxy, syy):
     """Elements of the inverse of a symmetric 2 x 2 matrix."""
     determinant = sxx * syy - sxy * sxy
     return syy / determinant, -sxy / determinant, sxx / determinant
-
-
-@njit(cache=True, inline="always")
-def half_box(variance, limit):
-    """Half width in pixels, at most (LARGEST - 1) / 2, of a box that holds `limit` standard deviations."""
-    return min(int(limit * np.sqrt(variance) + 0.5) + 1, LARGEST // 2)

@@ -11,7 +11,7 @@ from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
-from mpixfel.stages.pixels import Model, fit_pixels
+from mpixfel.stages.pixel_fit import Model, fit_pixels
 from mpixfel.stages.quality import judge
 from mpixfel.stages.reflections import reflection_table
 from mpixfel.stages.restraints import restraints
@@ -48,6 +48,8 @@ class ProfileIntegrator:
     min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
     fit_partiality: float = option(0.05, "reflections that the model excites more take part in the fit", low=1e-3, high=1)
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
+    max_radius_pixels: float = option(6.0, "light farther from a spot's centre is not counted as the spot's, unless the "
+                                      "spot is drawn out farther", "pixels", low=2, high=18)
     background_radius_pixels: int = option(9, "half width of the box that the background is taken from", "pixels",
                                            low=4, high=40)
     min_share: float = option(0.6, "reflections with less of their spot on good pixels are dropped", low=0.05, high=1)
@@ -143,14 +145,14 @@ class _Shot:
         rows = Predictions(*map(np.concatenate, zip(*parts)))
         n = len(lattice)
         prior = np.zeros(n) if before is None else shining(lattice, rows, before)
-        spot = (rows.panel, rows.place, rows.shape, rows.tail)
+        extent = (options.foreground, options.max_radius_pixels)
         out = spots(n)
-        footprint.mark(*spot, n, options.foreground, bounds, p.owners)
-        footprint.shine(*spot, prior, n, options.foreground, bounds, p.work, p.light)
-        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, options.background_radius_pixels,
-                options.foreground, self.readout_variance, BRIGHT, p.work, out)
-        footprint.darken(*spot, prior, n, options.foreground, bounds, p.light)
-        footprint.unmark(*spot, n, options.foreground, bounds, p.owners)
+        footprint.mark(rows, prior, n, *extent, bounds, p.owners)
+        footprint.shine(rows, prior, n, *extent, bounds, p.work, p.light)
+        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, options.background_radius_pixels, *extent,
+                self.readout_variance, BRIGHT, p.work, out)
+        footprint.darken(rows, prior, n, *extent, bounds, p.light)
+        footprint.unmark(rows, prior, n, *extent, bounds, p.owners)
         return Seen(lattice, rows, out)
 
 
