@@ -138,20 +138,17 @@ def test_the_faults_of_all_files_come_in_one_go(tmp_path):
 @pytest.mark.parametrize("mask, complaint", [
     (np.zeros((5, 8), "u1"), "too few for panel p0"), (np.zeros((6, 8), "f4"), "not bits"),
     (np.zeros(8, "u1"), "or 2 without the events"), (None, "there is no dataset /mask")])
-def test_a_mask_that_does_not_fit_is_refused_when_masks_are_asked_for(tmp_path, mask, complaint):
+def test_a_mask_that_does_not_fit_is_refused(tmp_path, mask, complaint):
     datasets = {} if mask is None else {"mask": mask}
-    source = open_source(write(tmp_path / "a.h5", data=frames(), **datasets),
-                         geometry(top="mask = /mask\nmask_bad = 1"))
-    with pytest.raises(MpixfelError) as caught:
-        source.static_mask()
-    assert complaint in str(caught.value) and not isinstance(caught.value, BadData)
+    path = write(tmp_path / "a.h5", data=frames(), **datasets)
+    assert complaint in refused(path, geometry(top="mask = /mask\nmask_bad = 1"))
 
 
-def test_a_missing_mask_file_is_named(tmp_path):
-    source = open_source(write(tmp_path / "a.h5", data=frames()), geometry(
+def test_a_missing_mask_file_or_saturation_map_is_named(tmp_path):
+    path = write(tmp_path / "a.h5", data=frames())
+    assert "there is no file gone.h5" in refused(path, geometry(
         top="mask = /mask\nmask_file = gone.h5\nmask_bad = 1", path=tmp_path / "x.geom"))
-    with pytest.raises(MpixfelError, match="there is no file gone.h5"):
-        source.static_mask()
+    assert "there is no dataset /sat" in refused(path, geometry(top="saturation_map = /sat"))
 
 
 # One bad event does not end the others --------------------------------------------------------------------------

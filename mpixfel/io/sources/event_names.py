@@ -64,6 +64,7 @@ class EventNames:
         self.parts, self.shapes = list(parts), list(shapes)
         counts = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
         self.first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self._numbers = {part: k for k, part in enumerate(self.parts)}
         self._last = (None, None)
 
     def __len__(self):
@@ -87,10 +88,10 @@ class EventNames:
         head, _, tail = name.partition("//")
         parts = tuple(p for p in head.split("/") if p)
         try:
-            k = self.parts.index(parts)
+            k = self._numbers[parts]
             along = tuple(int(p) for p in tail.split("/") if p)
             inside = len(along) == len(self.shapes[k]) and all(0 <= a < n for a, n in zip(along, self.shapes[k]))
-        except ValueError:
+        except (KeyError, ValueError):
             inside = False
         if not inside:
             raise MpixfelError(f"there is no event {name!r}", where, self._remedy())

@@ -39,6 +39,12 @@ class Hdf5Source(Source):
         self.events_per_chunk = max((s.events_per_chunk for s in self._surveys), default=1)
         self._has_own_masks = any(not rule.file for where in geometry.layout.panels for rule in where.masks)
         self._forget()
+        # Looked at now, so that masks and maps that do not fit are refused before the run starts.
+        try:
+            self._first_mask()
+            self.saturation_adu()
+        finally:
+            self.close()
 
     def _forget(self):
         self._open, self._buffers, self._static = OrderedDict(), Buffers(), None
@@ -59,8 +65,9 @@ class Hdf5Source(Source):
             raise ManyErrors(errors) if len(errors) > 1 else errors[0]
         source, index = np.concatenate(sources), np.concatenate(indices).astype(np.int64)
         # An event named twice is taken once, where it was named first.
-        _, first = np.unique(np.stack([source, index]), axis=1, return_index=True)
-        source, index = source[np.sort(first)], index[np.sort(first)]
+        _, first = np.unique(source.astype(np.int64) << 40 | index, return_index=True)
+        first.sort()
+        source, index = source[first], index[first]
         if not len(source):
             raise MpixfelError("there are no events", ", ".join(self.paths[:3]), "check the source files")
         chosen = slice(None) if events is None else events

@@ -58,8 +58,9 @@ def _common_matches(file, layout):
     paths = dict.fromkeys(block.path for block in layout.blocks)
     if all(PLACEHOLDER not in path for path in paths):
         return [()]                        # a missing dataset is then told by name
-    found = [matches(file, path) for path in paths]
-    return [parts for parts in found[0] if all(parts in other for other in found[1:])]
+    first, *others = [matches(file, path) for path in paths]
+    everywhere = set(first).intersection(*others)
+    return [parts for parts in first if parts in everywhere]
 
 
 def _block_shape(file, block, parts):
