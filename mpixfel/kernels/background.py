@@ -112,3 +112,29 @@ def profile(values, boxes, n_sigma, quantum, bins, out):
             if abs(v) <= reach:
                 out[bins[b, i], 0] += v * scale
                 out[bins[b, i], 1] += ONE
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def tally(image, shape, first, grid, mean, bar, seen, above, out):
+    """Count, pixel by pixel, how often it was good, above its box's mean, and far above: into uint16 maps.
+
+    Parameters
+    ----------
+    image : (P, SS, FS) float32
+    mean, bar : (B,) float32
+        Background of each box, and what a pixel must exceed to count as far above.
+    seen, above, out : (P, SS, FS) uint16
+        Are increased by one where it was so.
+    """
+    for p in range(first.size):
+        height, width, ny, nx = shape[p, 0], shape[p, 1], grid[p, 0], grid[p, 1]
+        for s in range(height):
+            row = first[p] + (s * ny // height) * nx
+            for i in range(nx):
+                level, limit = mean[row + i], bar[row + i]
+                for f in range(-(-i * width // nx), -(-(i + 1) * width // nx)):
+                    v = image[p, s, f]
+                    if v == v:
+                        seen[p, s, f] += 1
+                        above[p, s, f] += v > level
+                        out[p, s, f] += v > limit

@@ -1,115 +1,47 @@
-"""The final fit of a lattice: to the pixels around all its predicted spots, through what was measured of them."""
-from typing import NamedTuple
+"""Bad pixels that only the data show: hot ones, which stand out in shot after shot, and dead ones, which never do.
 
+`observe_pixels` looks at one image and returns integer maps; their sums over the first images of a run, in whatever
+order and on however many ranks, go to `conclude_pixels`.
+"""
 import numpy as np
 
-from mpixfel.kernels.refine import N_ROTATION
-from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
-from mpixfel.kernels.spots import Spread, ellipses, excited_all
-from mpixfel.stages.refinement import record_fit, row_form
-from mpixfel.stages.restraints import N_BEAM
-from mpixfel.stages.strain import amounts, orientation
+from mpixfel.kernels.background import tally
+from mpixfel.stages.boxes import Boxes
+from mpixfel.stages.tail import Tail
 
-PLACE_FLOOR_PIXELS = 0.06     # error of a place that no signal reduces: mosaic blocks are not infinitely many
-WIDTH_FLOOR = 0.1             # likewise of the variance of a spot's shape, relative
-MAX_OFFSET_PIXELS = 1.0       # a spot farther from its prediction is another's, or noise
-CLEAN = 0.05                  # share of a spot that others may claim
-FALL_OFF = 20.0               # angstrom^2, fall-off of intensities exp(-B / (2 d^2)) before the shot has said its own
-FALL_OFF_SIGMA = 25.0
+OUTLIER = Tail(1e-4)     # a pixel this far above its surroundings stands out
+LEAST_IMAGES = 8         # fewer images tell nothing
+HOT_SHARE = 0.25         # of the images; a Bragg peak comes back to the same pixel in far fewer
+# A live pixel is above its box's mean now and then. One that was expected there 25 times and never was: chance e^-25.
+DEAD_EXPECTED = 25.0
 
 
-class Model(NamedTuple):
-    """What the fit of one lattice knows beside its LATTICE row."""
+class PixelWatch:
+    """What `observe_pixels` needs of a detector; made once per rank."""
 
-    spread: Spread
-    log_scale: float = 0.0
-    fall_off: float = FALL_OFF
-    width_sigma: tuple = (np.nan, np.nan, np.nan)   # of the logarithms of domain size, mosaicity, bandwidth
+    def __init__(self, context):
+        self.boxes = Boxes(context.detector, context.mask)
 
 
-def signals_of(rows, spots, spread, shot, restraints, distance_m):
-    """(`Signals`, k0) of one lattice's predictions and measurements (NamedTuples of arrays, cut to that lattice)."""
-    k0 = 1.0 / shot.wavelength_angstrom
-    use = np.isfinite(spots.intensity) & (spots.share > 0.8) & (spots.claimed < CLEAN)
-    rows, spots = (type(t)(*(column[use] for column in t)) for t in (rows, spots))
-    geometry, panel = shot.geometry, rows.panel
-    fs, ss = (rows.place + np.clip(spots.offset, -MAX_OFFSET_PIXELS, MAX_OFFSET_PIXELS)).T
-    point = geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel] + ss[:, None] * geometry.ss_axis[panel]
-    floor = PLACE_FLOOR_PIXELS * k0 * restraints.pixel_m / distance_m
-    trusted = (spots.information[:, 0] > 0) & (np.hypot(*spots.offset.T) < MAX_OFFSET_PIXELS)
-    with np.errstate(divide="ignore"):
-        error = np.sqrt(1.0 / np.stack([_along(spots.information, rows.frame[:, a:a + 2]) for a in (0, 2)], 1)
-                        + floor ** 2)
-    variance = np.stack([_variance(rows.shape, rows.frame, a) for a in (0, 1)], 1)
-    measured = (spots.width_information > 0).all(axis=1) & trusted
-    with np.errstate(divide="ignore"):
-        width_error = np.sqrt(1.0 / spots.width_information + (WIDTH_FLOOR * variance) ** 2)
-    return Signals(rows.hkl.astype(float), spots.intensity.copy(), spots.sigma.copy(), point,
-                   np.where(trusted[:, None], error, np.inf), variance + spots.widening,
-                   np.where(measured[:, None], width_error, np.inf)), k0
+def observe_pixels(image, watch):
+    """Integer maps of one `Image`: seen, above, out (P, SS, FS) uint16; expected (B,) int64, in 1/1000."""
+    background = watch.boxes.background(image.photons)
+    maps = {name: np.zeros(image.photons.shape, np.uint16) for name in ("seen", "above", "out")}
+    bar = background.mean + OUTLIER.bar(background.variance.astype(float), background.quantum)
+    tally(image.photons, watch.boxes.shape, watch.boxes.first, watch.boxes.grid, background.mean,
+          bar.astype(np.float32), maps["seen"], maps["above"], maps["out"])
+    values = watch.boxes.values
+    share = (values > background.mean[:, None]).sum(axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)
+    return {**maps, "expected": np.rint(1000 * share).astype(np.int64)}
 
 
-def _along(information, direction):
-    """(n,) information on a step along a direction (n, 2) pixels * angstrom, from (n, 3) 1/pixel^2."""
-    x, y = direction.T
-    return information[:, 0] * x * x + 2 * information[:, 1] * x * y + information[:, 2] * y * y
-
-
-def _variance(shape, frame, axis):
-    """(n,) variance along r (axis 0) or t (axis 1), 1/angstrom^2, of spots of covariance `shape` (n, 3) pixels^2."""
-    matrix = frame.reshape(-1, 2, 2)                      # rows: pixels of a step along r, along t
-    inverse = np.linalg.inv(matrix)                       # columns: r, t of a step in pixels
-    x, y = inverse[:, 0, axis], inverse[:, 1, axis]
-    return shape[:, 0] * x * x + 2 * shape[:, 1] * x * y + shape[:, 2] * y * y
-
-
-def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prior, distance_m, steps=10):
-    """(LATTICE row, `Model`) after the fit, or None where it does not converge.
-
-    `run_spread` with `width_prior` (3,) (of logarithms) restrains domain size, mosaicity and bandwidth to the run's.
-    """
-    form = row_form(row, restraints)
-    signals, k0 = signals_of(rows, spots, model.spread, shot, restraints, distance_m)
-    if len(signals.hkl) < 10:
-        return None
-    turn = orientation(row["reciprocal_axes"], form.cell)
-    reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
-    lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
-    n_strain = len(lab)
-    n_geometry = N_ROTATION + n_strain + N_BEAM
-    state, centre = np.zeros(n_geometry + N_INTENSITY), np.zeros(n_geometry + N_INTENSITY)
-    state[N_ROTATION:N_ROTATION + n_strain] = amounts(row["reciprocal_axes"], reference, lab)
-    state[n_geometry - N_BEAM:n_geometry] = [*(row["beam_shift"] + restraints.shift_m),
-                                             row["distance_scale"] / restraints.distance_scale - 1.0]
-    state[n_geometry] = _log_scale(signals, row["reciprocal_axes"], k0, run_spread, model.fall_off)
-    state[n_geometry + 1] = model.fall_off
-    state[-3:] = _factors(model.spread, run_spread)
-    centre[n_geometry + 1] = FALL_OFF
-    precision = np.concatenate([np.zeros(N_ROTATION), form.sigma ** -2.0, restraints.beam_sigma ** -2.0,
-                                [1e-4, FALL_OFF_SIGMA ** -2.0], np.asarray(width_prior, float) ** -2.0])
-    axes, covariance = np.empty((3, 3)), np.empty((len(state), len(state)))
-    converged, _, _, _ = descend_signals(reference, lab, signals, k0, run_spread, distance_m, precision, centre, state,
-                                         axes, covariance, steps)
-    if not converged or not np.all(np.isfinite(axes)):
-        return None
-    row = row.copy()
-    record_fit(row, form, axes, state, covariance, restraints)
-    sigma = tuple(np.sqrt(np.maximum(np.diag(covariance)[-3:], 0.0)))
-    return row, Model(Spread(*scaled(run_spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1], sigma)
-
-
-def _log_scale(signals, axes, k0, spread, fall_off):
-    """Logarithm of the scale that makes expected and measured intensities agree in the weighted mean."""
-    q = signals.hkl @ axes
-    density = np.exp(-0.5 * fall_off * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
-    top = np.sum(density * signals.intensity / signals.sigma ** 2)
-    bottom = np.sum(density ** 2 / signals.sigma ** 2)
-    floor = np.sum(density / signals.sigma ** 2) / bottom * np.min(signals.sigma) * 0.1
-    return float(np.log(max(top / bottom, floor)))
-
-
-def _factors(spread, reference):
-    """(3,) logarithms of domain size, mosaicity and bandwidth of one `Spread` over those of another."""
-    ratio = lambda a, b: 0.5 * np.log(a / b) if a > 0 and b > 0 else 0.0
-    return (-ratio(spread.domain, reference.domain), ratio(spread.mosaic, reference.mosaic),
-            ratio(spread.bandwidth, reference.bandwidth))
+def conclude_pixels(observed, watch):
+    """(P, SS, FS) bool: hot and dead pixels, from the sums of `observe_pixels` over some images."""
+    seen, above, out = (observed[name].astype(np.int64) for name in ("seen", "above", "out"))
+    bad = (seen >= LEAST_IMAGES) & (out >= np.maximum(HOT_SHARE * seen, 3))
+    boxes, images = watch.boxes, max(int(seen.max(initial=0)), 1)
+    for p, ((ny, nx), (height, width)) in enumerate(zip(boxes.grid, boxes.shape)):
+        box = boxes.first[p] + (np.arange(height) * ny // height)[:, None] * nx + np.arange(width) * nx // width
+        expected = observed["expected"][box] / 1000 * seen[p, :height, :width] / images
+        bad[p, :height, :width] |= (above[p, :height, :width] == 0) & (expected > DEAD_EXPECTED)
+    return bad
