@@ -219,3 +219,55 @@ def test_files_of_one_name_are_kept_apart(tmp_path):
     s = settings_of("[mod_hitfind:hitfind]\nxtal_target = a/t.phil\n[mod_hitfind:index]\nxtal_target = b/t.phil\n", FLAGS,
                     str(tmp_path))
     assert sorted(s.texts.values()) == ["distl.minimum_spot_area = 2\n", "distl.minimum_spot_area = 3\n"]
+
+
+def test_a_chain_of_four_instances_reads_as_of_old(tmp_path):
+    (tmp_path / "hitfind-7.1.phil").write_text("distl { minimum_signal_height=5 }\n")
+    (tmp_path / "lysozyme.phil").write_text("include file hitfind-7.1.phil\ntarget_cell = 38 79 79 90 90 90\n")
+    s = settings_of("""# A configuration of the old modules.
+[pyana]
+modules = my_ana_pkg.mod_hitfind:hitfind \\
+          my_ana_pkg.mod_dump:hit \\
+          my_ana_pkg.mod_hitfind:index \\
+          my_ana_pkg.mod_dump:index
+
+[my_ana_pkg.mod_hitfind]
+address        = CxiDs1-0|Cspad-0
+calib_dir      = metrology/CSPad/run4/CxiDs1.0_Cspad.0
+dark_path      = darks/Ds1-r0002-avg.pickle
+dark_stddev    = darks/Ds1-r0002-stddev.pickle
+detz_offset    = 581
+
+[my_ana_pkg.mod_hitfind:hitfind]
+dispatch        = nop
+distl_flags     = permissive
+distl_min_peaks = 16
+threshold       = 450
+xtal_target     = hitfind-7.1.phil
+
+[my_ana_pkg.mod_hitfind:index]
+dispatch             = index
+integration_basename = int-
+integration_dirname  = integration
+xtal_target          = lysozyme
+
+[my_ana_pkg.mod_dump]
+address      = CxiDs1-0|Cspad-0
+
+[my_ana_pkg.mod_dump:hit]
+out_basename = hit-
+out_dirname  = out
+
+[my_ana_pkg.mod_dump:index]
+out_basename = idx-
+out_dirname  = out
+""", FLAGS, str(tmp_path))
+    assert [m.full_name for m in s.modules] == ["mod_hitfind:hitfind", "mod_dump:hit", "mod_hitfind:index", "mod_dump:index"]
+    hitfind, hit, index, indexed = s.modules
+    assert (hitfind.options.dispatch, index.options.dispatch) == ("nop", "index")
+    assert [(m.options.out_basename, m.options.out_dirname) for m in (hit, indexed)] == [
+        ("hit-", f"{tmp_path}/out"), ("idx-", f"{tmp_path}/out")]
+    assert s.seen_by(hitfind).stage("hitfinding").min_peaks == 16
+    assert s.seen_by(index).stage("calibration").dark_path == f"{tmp_path}/darks/Ds1-r0002-avg.pickle"
+    assert s.run.target_cell == (38, 79, 79, 90, 90, 90)
+    assert sorted(s.texts) == ["hitfind-7.1.phil", "lysozyme.phil"]
