@@ -45,12 +45,12 @@ def test_pixels_of_the_cspad_lie_where_hand_computation_puts_them(shared_data):
     geometry = read_geometry(shared_data / "real/thermolysin_cspad.geom")
     g = geometry.detector.geometry(0.130107)
     assert len(geometry.detector.panels) == 64
-    # q0a0 of the file: corner (447.4926, -30.4062), fs (-0.003632, 0.9999934), ss (-0.9999934, -0.003632), 9097.525473/m.
+    # q0a0: corner (447.4926, -30.4062), fs (-0.003632, 0.9999934), ss (-0.9999934, -0.003632), 9097.525473/m.
     # The point fs 100.5, ss 20.5: x = 447.4926 - 0.365016 - 20.4998647 = 426.6277193 px; y = -30.4062 + 100.4993367
     # - 0.074456 = 70.0186807 px.
     x = g.origin[0] + 100.5 * g.fs_axis[0] + 20.5 * g.ss_axis[0]
     assert x == pytest.approx([426.6277193 / 9097.525473, 70.0186807 / 9097.525473, 0.130107], rel=1e-8)
-    # q0a2: the first pixel's centre; corner (232.9073, -31.5901), fs (0.0023346, 0.9999973), ss (-0.9999973, 0.0023346).
+    # q0a2's first pixel: corner (232.9073, -31.5901), fs (0.0023346, 0.9999973), ss (-0.9999973, 0.0023346).
     x = g.origin[2] + 0.5 * g.fs_axis[2] + 0.5 * g.ss_axis[2]
     assert x[:2] * 9097.525473 == pytest.approx([232.9073 + 0.5 * (0.0023346 - 0.9999973),
                                                  -31.5901 + 0.5 * (0.9999973 + 0.0023346)], rel=1e-8)
@@ -188,7 +188,8 @@ def test_old_files_may_give_each_panel_the_same_camera_length():
     ("group_all = p0,p7", "neither a panel nor a group 'p7'"),
     ("bad1/min_x = 1", "lacks max_x, max_y, min_y"),
     ("bad1/min_x = 1\nbad1/min_fs = 1", "mixes laboratory and panel coordinates"),
-    ("bad1/panel = q\nbad1/min_fs = 1\nbad1/max_fs = 2\nbad1/min_ss = 1\nbad1/max_ss = 2", "no panel 'q' (nearest: p0)"),
+    ("bad1/panel = q\nbad1/min_fs = 1\nbad1/max_fs = 2\nbad1/min_ss = 1\nbad1/max_ss = 2",
+     "no panel 'q' (nearest: p0)"),
     ("bad1/min_x = 2\nbad1/max_x = 1\nbad1/min_y = 1\nbad1/max_y = 2", "ends before it begins"),
 ])
 def test_what_is_wrong_is_named_with_its_line(statement, complaint):
@@ -197,7 +198,8 @@ def test_what_is_wrong_is_named_with_its_line(statement, complaint):
 
 def test_everything_that_is_wrong_is_said_in_one_go():
     with pytest.raises(ManyErrors) as caught:
-        parse_geometry(ONE_PANEL.replace("res = 10000\n", "").replace("clen = 0.1 m", "") + "p0/corner_z = 1\nzzz = 2\n")
+        parse_geometry(ONE_PANEL.replace("res = 10000\n", "").replace("clen = 0.1 m", "")
+                       + "p0/corner_z = 1\nzzz = 2\n")
     assert [part for part in ("corner_z", "'zzz'", "res is missing for panel p0", "clen is missing")
             if not any(part in str(e) for e in caught.value.errors)] == []
 
@@ -274,8 +276,8 @@ saturation_map = /sat
 saturation_map_file = sat.h5
 mask_edge_pixels = 1
 """ + "\n".join(f"p{n}/{line}" for n in (0, 1) for line in (
-        f"dim1 = {n}", "min_fs = 0", "max_fs = 3", "min_ss = 0", "max_ss = 2", "corner_x = 1", "corner_y = 2", "res = 1e4",
-        "fs = x", "ss = -y", "adu_per_eV = 0.1")) + """
+        f"dim1 = {n}", "min_fs = 0", "max_fs = 3", "min_ss = 0", "max_ss = 2", "corner_x = 1", "corner_y = 2",
+        "res = 1e4", "fs = x", "ss = -y", "adu_per_eV = 0.1")) + """
 p1/no_index = true
 badx/min_x = -1.5
 badx/max_x = 2

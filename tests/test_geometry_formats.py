@@ -14,7 +14,8 @@ from mpixfel.io.sources import open_source
 
 def axis(group, name, value, vector, depends_on, kind="translation", units="mm", offset=None):
     group[name] = [float(value)]
-    group[name].attrs.update(vector=np.array(vector, float), depends_on=depends_on, transformation_type=kind, units=units)
+    group[name].attrs.update(vector=np.array(vector, float), depends_on=depends_on, transformation_type=kind,
+                             units=units)
     if offset is not None:
         group[name].attrs.update(offset=np.array(offset, float), offset_units="mm")
 
@@ -113,7 +114,8 @@ def test_wavelengths_and_spreads_have_units(tmp_path, wavelength, spread, energy
 
 
 def test_the_text_of_such_a_geometry_reads_back_to_it(tmp_path):
-    geometry = read_geometry(write_nxmx(tmp_path / "a.h5", frames(2, (2, 6, 8)), MODULES, mask=np.zeros((2, 6, 8), "u4")))
+    mask = np.zeros((2, 6, 8), "u4")
+    geometry = read_geometry(write_nxmx(tmp_path / "a.h5", frames(2, (2, 6, 8)), MODULES, mask=mask))
     again = parse_geometry(geometry.text)
     assert again.layout.blocks == geometry.layout.blocks and again.layout.panels == geometry.layout.panels
     for a, b in zip(again.detector.geometry(0.1), geometry.detector.geometry(0.1)):
@@ -122,8 +124,9 @@ def test_the_text_of_such_a_geometry_reads_back_to_it(tmp_path):
 
 def test_what_an_nxmx_file_lacks_is_named(tmp_path):
     path = write_nxmx(tmp_path / "a.h5", frames(2, (2, 6, 8)), MODULES)
-    for name, complaint in (("entry/instrument/detector/transformations/arm", "turn depends on arm, which is not there"),
-                            ("entry/instrument/detector/module1/fast_pixel_direction", "no /entry/instrument/detector/module1"),
+    detector = "entry/instrument/detector"
+    for name, complaint in ((f"{detector}/transformations/arm", "turn depends on arm, which is not there"),
+                            (f"{detector}/module1/fast_pixel_direction", f"there is no /{detector}/module1"),
                             ("entry/instrument/beam", "neither incident_wavelength nor incident_energy"),
                             ("entry/data", "there are no images"), ("entry/instrument", "there is no NXinstrument")):
         write_nxmx(path, frames(2, (2, 6, 8)), MODULES)
@@ -154,7 +157,8 @@ def experiments(direction=(0, 0, 1), images=()):
     panel = {"fast_axis": [1, 0, 0], "slow_axis": [0, -1, 0], "origin": [1, 2, 0], "image_size": [8, 6],
              "pixel_size": [0.1, 0.2], "trusted_range": [-1, 5000], "raw_image_offset": [0, 0], "thickness": 0.32,
              "material": "Si", "gain": 2.0, "name": "a"}
-    group = {"name": "arm", "fast_axis": [0, 1, 0], "slow_axis": [-1, 0, 0], "origin": [0, 10, 0], "children": [{"panel": 0}]}
+    group = {"name": "arm", "fast_axis": [0, 1, 0], "slow_axis": [-1, 0, 0], "origin": [0, 10, 0],
+             "children": [{"panel": 0}]}
     return {"__id__": "ExperimentList", "experiment": [{"beam": 0, "detector": 0, "imageset": 0}],
             "beam": [{"direction": list(direction), "wavelength": 1.25}],
             "imageset": [{"__id__": "ImageSet", "images": list(images)}],
@@ -171,8 +175,8 @@ def read_expt(tmp_path, content):
 def test_panels_of_an_experiment_list_are_turned_into_our_frame(tmp_path):
     geometry = read_expt(tmp_path, experiments())
     g = geometry.detector.geometry(geometry.layout.clen.value())
-    # In DIALS's frame panel a stands at (0, 10, -100) + the arm's turn by 90 degrees about z of (1, 2, 0) = (-2, 11, -100)
-    # mm, its fast axis along y, its slow axis (0, -1, 0) turned to (1, 0, 0). Ours: x and z change sign.
+    # In DIALS's frame panel a stands at (0, 10, -100) + the arm's turn by 90 degrees about z of (1, 2, 0), that is
+    # (-2, 11, -100) mm, its fast axis along y, its slow axis (0, -1, 0) turned to (1, 0, 0). Ours: x and z change sign.
     assert g.origin[0] == pytest.approx([2e-3, 11e-3, 0.1])
     assert g.fs_axis[0] == pytest.approx([0, 1e-4, 0]) and g.ss_axis[0] == pytest.approx([-2e-4, 0, 0])
     # Panel b is in no group: its own frame is the laboratory's.
@@ -191,7 +195,8 @@ def test_a_beam_off_the_axis_is_turned_onto_it_with_the_detector(tmp_path):
     # DIALS's beam runs along -(sin, 0, cos), ours along (sin, 0, cos): the angle of a panel's corner to it must stay.
     beam = np.array([math.sin(0.01), 0, math.cos(0.01)])
     for turned, still in zip(a.origin, b.origin):
-        assert turned[2] == pytest.approx(still @ beam) and np.linalg.norm(turned) == pytest.approx(np.linalg.norm(still))
+        assert turned[2] == pytest.approx(still @ beam)
+        assert np.linalg.norm(turned) == pytest.approx(np.linalg.norm(still))
 
 
 def test_the_nxmx_file_that_a_list_names_says_where_pixels_are(tmp_path):

@@ -109,8 +109,9 @@ def test_each_panel_may_have_its_own_dataset(tmp_path):
 
 def test_a_dataset_for_each_event_is_found_by_the_place_holder_in_natural_order(tmp_path):
     data = frames(3)
-    path = write(tmp_path / "a.h5", run1__event2__image=data[0], run1__event10__image=data[1], run2__event1__image=data[2],
-                 run1__other=np.zeros(3), run1__event2__energy=9001., run1__event10__energy=9002., run2__event1__energy=9003.)
+    path = write(tmp_path / "a.h5", run1__event2__image=data[0], run1__event10__image=data[1],
+                 run2__event1__image=data[2], run1__other=np.zeros(3), run1__event2__energy=9001.,
+                 run1__event10__energy=9002., run2__event1__energy=9003.)
     source = open_source(path, geometry("/%/%/image", ("ss", "fs"), energy="/%/%/energy"))
     assert [source.event_id(i).name for i in range(3)] == ["run1/event2//", "run1/event10//", "run2/event1//"]
     assert (images(source) == data).all()
@@ -367,7 +368,8 @@ def test_the_shared_sets_open_with_their_geometry(shared_data):
             assert len(source) == count and (event.raw[0] == file["entry/data/data"][5]).all()
             assert event.photon_energy_ev == pytest.approx(truth["frame/photon_energy_eV"][5], rel=1e-3)
             assert event.id.timestamp_ns == file["entry/event/timestamp_ns"][5]
-            assert source.static_mask().sum() == ((file["entry/instrument/detector/pixel_mask"][()] & 0xffff) != 0).sum()
+            mask = file["entry/instrument/detector/pixel_mask"][()]
+            assert source.static_mask().sum() == ((mask & 0xffff) != 0).sum()
 
 
 def test_the_real_cspad_frames_are_read(shared_data):

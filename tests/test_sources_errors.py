@@ -88,7 +88,8 @@ def test_missing_or_unfitting_values_of_events_are_refused_together(tmp_path):
 
 
 def test_a_place_holder_that_matches_nothing_is_told(tmp_path):
-    assert "nothing matches /%/image" in refused(write(tmp_path / "a.h5", x=frames()), geometry("/%/image", ("ss", "fs")))
+    path = write(tmp_path / "a.h5", x=frames())
+    assert "nothing matches /%/image" in refused(path, geometry("/%/image", ("ss", "fs")))
 
 
 def test_every_missing_source_of_a_virtual_dataset_is_named(tmp_path):

@@ -96,7 +96,8 @@ def _value(key, text):
     allowed = {"lattice_type": LATTICE_TYPES, "centering": CENTRINGS, "unique_axis": AXES}[key]
     if text not in allowed:
         near = difflib.get_close_matches(text, allowed, 1, 0.4)
-        raise ValueError(f"{key} = {text!r} is none of {', '.join(allowed)}" + (f"; nearest: {near[0]}" if near else ""))
+        nearest = f"; nearest: {near[0]}" if near else ""
+        raise ValueError(f"{key} = {text!r} is none of {', '.join(allowed)}{nearest}")
     return text
 
 

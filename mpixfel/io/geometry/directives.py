@@ -156,4 +156,5 @@ BAD_REGION = {"min_fs": index, "max_fs": index, "min_ss": index, "max_ss": index
               "min_x": number, "max_x": number, "min_y": number, "max_y": number}
 
 # Of older versions of the format: accepted, without effect.
-IGNORED = {"badrow_direction", "peak_sep", "integr_radius", "peak_info_location", "rail_direction", "clen_for_centering"}
+IGNORED = {"badrow_direction", "peak_sep", "integr_radius", "peak_info_location", "rail_direction",
+           "clen_for_centering"}

@@ -1,4 +1,4 @@
-"""What a geometry says beside where the panels stand: where their pixels, masks and per-shot values are in the files."""
+"""What a geometry says beside where panels stand: where pixels, masks and per-shot values are in the files."""
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -33,7 +33,8 @@ def read_nxmx(path):
         with h5py.File(path, "r") as file:
             detector, beam, layout = _read(file, path)
     except OSError as error:
-        raise MpixfelError(f"cannot read the geometry: {error}", path, "give a CrystFEL .geom or an NXmx file") from None
+        raise MpixfelError(f"cannot read the geometry: {error}", path,
+                           "give a CrystFEL .geom or an NXmx file") from None
     LOG.warning("%s: NXmx knows no gain: one ADU is taken as one photon", path)
     return Geometry(detector, beam, layout, write_geometry(detector, beam, None, None, layout))
 
@@ -67,14 +68,16 @@ def _read(file, path):
 
 def _all(group, nx_class):
     """The sub-groups of a NeXus class, in the order of their names' numbers."""
-    found = [node for node in group.values() if isinstance(node, h5py.Group) and _text(node.attrs.get("NX_class")) == nx_class]
+    groups = (node for node in group.values() if isinstance(node, h5py.Group))
+    found = [node for node in groups if _text(node.attrs.get("NX_class")) == nx_class]
     return sorted(found, key=lambda node: (len(node.name), node.name))
 
 
 def _first(group, nx_class, path):
     found = _all(group, nx_class)
     if not found:
-        raise MpixfelError(f"there is no {nx_class} in {group.name}", path, "this is no NXmx file: give a CrystFEL .geom")
+        raise MpixfelError(f"there is no {nx_class} in {group.name}", path,
+                           "this is no NXmx file: give a CrystFEL .geom")
     return found[0]
 
 

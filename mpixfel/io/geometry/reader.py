@@ -108,7 +108,8 @@ def _parse(said, known, key, value, line, into):
     parse = known.get(key)
     if parse is None:
         near = difflib.get_close_matches(key, [*known, *directives.IGNORED], 1, 0.5)
-        said.refuse(f"unknown directive {key!r}", line, f"nearest known: {near[0]}" if near else "see crystfel_geometry(5)")
+        said.refuse(f"unknown directive {key!r}", line,
+                    f"nearest known: {near[0]}" if near else "see crystfel_geometry(5)")
         return
     try:
         into[directives.OLD_MASK_WORDS.get(key, key)] = (parse(value), line)

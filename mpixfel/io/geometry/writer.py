@@ -4,6 +4,9 @@ import numpy as np
 from mpixfel.io.geometry.layout import Block, Layout, PanelLayout, Quantity
 from mpixfel.io.geometry.reader import FWHM_PER_SIGMA
 
+# Said for each panel, though they may be equal: a panel exists by being mentioned.
+OWN_KEYS = {"min_fs", "max_fs", "min_ss", "max_ss", "corner_x", "corner_y", "fs", "ss"}
+
 
 def write_geometry(detector, beam, clen_m, photon_energy_ev, layout=None):
     """The text of a CrystFEL geometry.
@@ -26,8 +29,15 @@ def write_geometry(detector, beam, clen_m, photon_energy_ev, layout=None):
     lines = [*_beam_lines(beam, clen_m, photon_energy_ev, layout)]
     for name, members in layout.groups.items():
         lines.append(f"group_{name} = {','.join(members)}")
-    for panel, where in zip(detector.panels, layout.panels, strict=True):
-        lines += ["", *_panel_lines(panel, where, layout)]
+    pixel_m = float(np.linalg.norm(detector.panels[0].fs_axis_m))
+    panels = {panel.name: _panel_keys(panel, where, layout, pixel_m)
+              for panel, where in zip(detector.panels, layout.panels, strict=True)}
+    # What all panels share is said once, above them.
+    shared = set(dict(set.intersection(*(set(keys.items()) for keys in panels.values())))) - OWN_KEYS
+    first = next(iter(panels.values()))
+    lines += ["", *(f"{key} = {value}" for key, value in first.items() if key in shared)]
+    for name, keys in panels.items():
+        lines += ["", *(f"{name}/{key} = {keys[key]}" for key in keys if key not in shared)]
     for region in layout.regions:
         lines += ["", *_region_lines(region)]
     return "\n".join(lines) + "\n"
@@ -73,10 +83,11 @@ def _vector(axis, res):
     return " ".join(f"{component * res:+.17g}{name}" for component, name in zip(axis, "xyz"))
 
 
-def _panel_lines(panel, where, layout):
-    # Any scale would do, as fs and ss are not normalised; that of the pixel keeps the file readable.
-    res = float(1.0 / np.linalg.norm(panel.fs_axis_m))
-    name, block = panel.name, layout.blocks[panel.block]
+def _panel_keys(panel, where, layout, pixel_m):
+    # Any scale would do, as fs and ss are not normalised: that of the first panel, where pixels are about as large.
+    own_m = float(np.linalg.norm(panel.fs_axis_m))
+    res = 1.0 / (pixel_m if abs(own_m / pixel_m - 1) < 1e-3 else own_m)
+    block = layout.blocks[panel.block]
     keys = {
         "data": block.path, **{f"dim{n}": axis for n, axis in enumerate(block.dims)},
         "min_fs": panel.min_fs, "max_fs": panel.min_fs + panel.shape[1] - 1,
@@ -95,7 +106,7 @@ def _panel_lines(panel, where, layout):
     if not np.isnan(panel.flag_equal):
         keys["flag_equal"] = _number(panel.flag_equal)
     keys.update(_layout_keys(where))
-    return [f"{name}/{key} = {value}" for key, value in keys.items()]
+    return keys
 
 
 def _layout_keys(where):

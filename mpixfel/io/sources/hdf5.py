@@ -134,7 +134,7 @@ class Hdf5Source(Source):
         return self._static
 
     def saturation_adu(self):
-        """(P, SS, FS) float32 from the saturation maps of the first file or of their own files; None: there are none."""
+        """(P, SS, FS) float32 from the saturation maps of the first file or of their own files; None: without any."""
         return self._events_of(0).file_masks().saturation_adu()
 
     def close(self):

@@ -50,7 +50,8 @@ def open_dataset(file, name, remedy="correct `data` in the geometry"):
     except OSError as error:
         raise MpixfelError(f"{name} cannot be opened: {error}", path, "copy or write the file again") from None
     if not isinstance(dataset, h5py.Dataset):
-        raise MpixfelError(f"{name} is a group, not a dataset", path, f"{remedy}; inside: {', '.join(list(dataset)[:8])}")
+        raise MpixfelError(f"{name} is a group, not a dataset", path,
+                           f"{remedy}; inside: {', '.join(list(dataset)[:8])}")
     if dataset.dtype.kind not in "iufb" or dataset.shape is None:
         raise MpixfelError(f"{name} holds {_kind(dataset)}, not numbers", path, remedy)
     if dataset.is_virtual:

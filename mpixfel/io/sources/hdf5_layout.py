@@ -68,8 +68,9 @@ def _block_shape(file, block, parts):
     if dataset.dtype.kind == "b":
         raise MpixfelError(f"{dataset.name} holds booleans, not pixel values", file.filename, "correct `data`")
     if dataset.ndim != len(block.dims):
-        raise MpixfelError(f"{dataset.name} has shape {dataset.shape}, but the geometry gives it {len(block.dims)} axes "
-                           f"({', '.join(map(str, block.dims))})", file.filename, "correct dim0, dim1, ... in the geometry")
+        axes = f"{len(block.dims)} axes ({', '.join(map(str, block.dims))})"
+        raise MpixfelError(f"{dataset.name} has shape {dataset.shape}, but the geometry gives it {axes}",
+                           file.filename, "correct dim0, dim1, ... in the geometry")
     for axis, (d, n) in enumerate(zip(block.dims, dataset.shape)):
         if isinstance(d, int) and d >= n:
             raise MpixfelError(f"{dataset.name} has shape {dataset.shape}, but dim{axis} = {d} in the geometry",
@@ -92,7 +93,7 @@ def _check_panels(path, geometry, number, shape):
         more = f" (and {len(outside) - 1} more)" if len(outside) > 1 else ""
         raise MpixfelError(
             f"panel {p.name}{more} needs ss {p.min_ss}..{p.min_ss + p.shape[0] - 1}, fs {p.min_fs}.."
-            f"{p.min_fs + p.shape[1] - 1}, but {block.path} has {there[0]} x {there[1]} pixels (ss x fs; shape {shape})",
+            f"{p.min_fs + p.shape[1] - 1}, but {block.path} has {there[0]} x {there[1]} pixels (ss x fs; {shape})",
             path, f"the geometry {geometry.path} does not belong to these data")
 
 

@@ -164,7 +164,8 @@ class FileMasks:
         stack = np.full(self._geometry.detector.stack_shape, np.inf, np.float32)
         for use in uses:
             file = self._file if not use.file else open_file(_resolve(use.file, self._geometry.layout.folder))
-            dataset = open_dataset(file, substitute(use.slab.path, self._parts), "correct saturation_map in the geometry")
+            name = substitute(use.slab.path, self._parts)
+            dataset = open_dataset(file, name, "correct saturation_map in the geometry")
             slab, _ = _fit(dataset, use.slab)
             use = use._replace(slab=slab)
             self._check_panels(dataset, use)

@@ -72,14 +72,14 @@ def _read_list(path, errors):
         found = _find(name, os.path.dirname(path))
         where = f"{path}:{number}"
         if found is None:
-            errors.append(MpixfelError(f"there is no file {name!r}", where, "correct the list; names are relative to it"))
+            errors.append(MpixfelError(f"there is no file {name!r}", where, "names are relative to the list"))
         elif event and wanted and wanted[-1].path == found and wanted[-1].events is not None:
             wanted[-1][1].append(event)
             wanted[-1][2].append(where)
         else:
             wanted.append(Wanted(found, [event], [where]) if event else Wanted(found, None, (where,)))
     if not wanted and not errors:
-        errors.append(MpixfelError("the event list is empty", path, "name a file, or a file and an event, on each line"))
+        errors.append(MpixfelError("the event list is empty", path, "name a file, or a file and an event, a line"))
     return [Wanted(w.path, w.events and tuple(w.events), tuple(w.lines)) for w in wanted]
 
 
