@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mpixfel.kernels.footprint import plane
+from mpixfel.kernels.levels import N_MOMENTS, plane
 from mpixfel.kernels.profiles import belongs, fill_profile, foreground, inverse_of
 
 ROUNDS = 3          # of the profile fit: its weights follow the intensity
@@ -42,7 +42,8 @@ def spots(n):
 
 
 @njit(cache=True)
-def measure(image, light, rows, prior, n, bounds, owners, box, limit, radius, readout_variance, bright, work, out):
+def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, radius, readout_variance, bright, work,
+            out):
     """Measure n predicted spots.
 
     Parameters
@@ -53,16 +54,17 @@ def measure(image, light, rows, prior, n, bounds, owners, box, limit, radius, re
     rows : Predictions
     bounds : (P, 2) panel shapes (ss, fs)
     owners : (P, SS, FS) uint8 made by `footprint.mark`
-    box : half width of the background box, pixels
+    levels, stamp : room for the background, and a number that no earlier call with it had
     limit, radius : extent of a spot, see `profiles.foreground`
     bright : signal to noise from which place and width are measured
     out : Spots
     """
-    fit = np.empty(5)
+    fit, moments = np.empty(5), np.empty(N_MOMENTS)
     for i in range(n):
         p = rows.panel[i]
         x0, y0 = int(rows.place[i, 0]), int(rows.place[i, 1])
-        plane(image, light, p, x0, y0, box, bounds, owners, fit)
+        plane(image, light, p, rows.place[i, 0], rows.place[i, 1], stamp, bounds, owners, readout_variance, levels, moments,
+              fit)
         fore = foreground(rows.shape[i], rows.tail[i], prior[i], limit, radius)
         left, top, nx, ny = x0 - fore.wide, y0 - fore.high, 2 * fore.wide + 1, 2 * fore.high + 1
         fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
@@ -76,7 +78,6 @@ def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout
              profile, out, i):
     """Summation and profile fit of spot i on its box."""
     place_x, place_y = rows.place[i, 0], rows.place[i, 1]
-    x0, y0 = int(place_x), int(place_y)
     intensity, weights, side = 0.0, 0.0, 0.0
     total, share, claimed, m, largest, noise = 0.0, 0.0, 0.0, 0.0, -np.inf, 0.0
     first_x, last_x = max(left, 0), min(left + nx, bounds[p, 1])
@@ -93,7 +94,7 @@ def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout
                     continue
                 shape = profile[y - top, x - left]
                 other = light[p, y, x] - prior * shape
-                level = fit[0] + fit[1] * (x - x0) + fit[2] * (y - y0)
+                level = fit[0] + fit[1] * dx + fit[2] * dy
                 above = v - level - other
                 w = 1.0 / (max(level, 0.01) + max(other, 0.0) + positive * shape + readout_variance)
                 upper += w * shape * above
@@ -141,7 +142,6 @@ def place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_
     the place is P u, and that by the variance along a direction g is P ((g u)^2 - g C^-1 g) / 2.
     """
     place_x, place_y, intensity = rows.place[i, 0], rows.place[i, 1], out.intensity[i]
-    x0, y0 = int(place_x), int(place_y)
     ca, cb, cc = inverse_of(rows.shape[i, 0] + 1.0 / 12.0, rows.shape[i, 1], rows.shape[i, 2] + 1.0 / 12.0)
     core = 1.0 - rows.tail[i, 0]
     fr, sr, ft, st = rows.frame[i]
@@ -159,7 +159,7 @@ def place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_
                 continue
             shape = profile[y - top, x - left]
             other = light[p, y, x] - prior * shape
-            level = fit[0] + fit[1] * (x - x0) + fit[2] * (y - y0)
+            level = fit[0] + fit[1] * dx + fit[2] * dy
             rest = v - level - other - intensity * shape
             w = 1.0 / (max(level, 0.01) + max(other, 0.0) + intensity * shape + readout_variance)
             ux, uy = ca * dx + cb * dy, cb * dx + cc * dy

@@ -6,6 +6,7 @@ import numpy as np
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
 from mpixfel.kernels.integrate import Spots, measure, spots
+from mpixfel.kernels.levels import levels
 from mpixfel.kernels.predict import Predictions, predict, room
 from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
@@ -31,10 +32,15 @@ class Prepared:
         self.spread, self.width_prior = known_spread(context), width_prior(context)
         stack = context.detector.stack_shape
         self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
-        self.work = work()
+        self.work, self.levels, self.stamp = work(), levels(stack), 0
         self.predictions = room(ROOM)
         self.corners = [np.array([[0, 0], [fs, 0], [0, ss], [fs, ss]], float)
                         for ss, fs in (p.shape for p in context.detector.panels)]
+
+    def next_stamp(self):
+        """A number never given before: backgrounds of another image or pass do not count."""
+        self.stamp += 1
+        return self.stamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +56,6 @@ class ProfileIntegrator:
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
     max_radius_pixels: float = option(6.0, "light farther from a spot's centre is not counted as the spot's, unless the "
                                       "spot is drawn out farther", "pixels", low=2, high=18)
-    background_radius_pixels: int = option(9, "half width of the box that the background is taken from", "pixels",
-                                           low=4, high=40)
     min_share: float = option(0.6, "reflections with less of their spot on good pixels are dropped", low=0.05, high=1)
     min_integrated: int = option(5, "fewest reflections that a lattice must give", low=1)
 
@@ -149,7 +153,7 @@ class _Shot:
         out = spots(n)
         footprint.mark(rows, prior, n, *extent, bounds, p.owners)
         footprint.shine(rows, prior, n, *extent, bounds, p.work, p.light)
-        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, options.background_radius_pixels, *extent,
+        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, p.levels, p.next_stamp(), *extent,
                 self.readout_variance, BRIGHT, p.work, out)
         footprint.darken(rows, prior, n, *extent, bounds, p.light)
         footprint.unmark(rows, prior, n, *extent, bounds, p.owners)
