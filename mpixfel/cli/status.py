@@ -1,0 +1,71 @@
+"""mpixfel status: how far runs are, how well they do."""
+import json
+import shutil
+import sys
+import time
+
+from mpixfel.errors import MpixfelError
+
+HELP = "how far a run is and how well it does"
+
+
+def add_arguments(parser):
+    """Arguments of `mpixfel status`."""
+    parser.add_argument("runs", nargs="+", help="run directories; several give one line each")
+    parser.add_argument("--watch", action="store_true", help="go on until the runs have ended or Ctrl-C")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between looks (default 2)")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+
+
+def run(args):
+    """Print the state of the runs; returns the exit code."""
+    from mpixfel.report.status import state_of
+
+    if args.json:
+        states = [state_of(folder) for folder in args.runs]
+        print(json.dumps(states if len(states) > 1 else states[0], indent=1))
+        return 0
+    if args.interval <= 0:
+        raise MpixfelError(f"{args.interval} is no time between looks", "--interval", "give seconds above 0")
+    return watch(args) if args.watch else show(args.runs)
+
+
+def show(folders):
+    """Print once."""
+    from rich.console import Console
+
+    width = shutil.get_terminal_size().columns
+    Console(width=width, highlight=False).print(content(folders, width)[0])
+    return 0
+
+
+def content(folders, width):
+    """(what to print, whether a run still goes on)."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from mpixfel.report.status import one_line, page, state_of
+
+    states = [state_of(folder) for folder in folders]
+    going = any(s["state"] in ("running", "unknown") for s in states)
+    if len(states) == 1:
+        return page(states[0], width), going
+    return Group(*(Text(one_line(s, width), no_wrap=True, overflow="ellipsis") for s in states)), going
+
+
+def watch(args):
+    """Print again and again until all runs have ended."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    try:
+        with Live(console=console, auto_refresh=False, screen=sys.stdout.isatty()) as live:
+            going = True
+            while going:
+                what, going = content(args.runs, console.width)
+                live.update(what, refresh=True)
+                time.sleep(args.interval if going else 0)
+    except KeyboardInterrupt:
+        pass
+    return show(args.runs)

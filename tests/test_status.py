@@ -1,0 +1,82 @@
+"""The state of a run, from its directory alone."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mpixfel.errors import MpixfelError
+from mpixfel.model import tables
+from mpixfel.model.event import Outcome, Reason
+from mpixfel.report import status
+
+
+def events():
+    rows = np.zeros(10, tables.EVENT)
+    rows["outcome"] = [Outcome.miss] * 4 + [Outcome.hit] + [Outcome.indexed] * 5
+    rows["reason"][:4], rows["reason"][4] = Reason.too_few_peaks, Reason.no_cell_found
+    rows["rank"] = [0, 1] * 5
+    rows["time_read"], rows["time_index"] = 0.001, [0.002, 0.004] * 5
+    return rows
+
+
+def test_reasons_are_counted_most_frequent_first():
+    assert status.reasons(events()) == [("too few peaks", 4), ("no cell found", 1)]
+
+
+def test_rates_along_the_run_are_shares_of_events():
+    found = status.along(events(), n_blocks=2)
+    assert found == {"hits": [pytest.approx(0.2), pytest.approx(1.0)], "indexed": [0.0, pytest.approx(1.0)]}
+
+
+def test_the_time_of_a_rank_is_that_spent_on_its_events():
+    assert status.ranks(events()) == [{"rank": 0, "events": 5, "ms_an_event": pytest.approx(3.0)},
+                                      {"rank": 1, "events": 5, "ms_an_event": pytest.approx(5.0)}]
+
+
+def test_sparks_span_nothing_to_all():
+    assert status.spark([0, 0.5, 1], 10) == "▁▅█" and len(status.spark([0.3] * 500, 60)) == 60
+
+
+@pytest.mark.parametrize("n, text", [(12, "12 B"), (1234567, "1.23 MB"), (5e12, "5 TB")])
+def test_sizes_are_told_in_the_unit_that_suits(n, text):
+    assert status.size_text(n) == text
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(MpixfelError, match="no run is here"):
+        status.state_of(tmp_path)
+
+
+def running_job(folder, **changes):
+    (folder / "segments").mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"options": {}, "paths": [], "geometry": "", "cells": []}))
+    state = {"state": "running", "total": 100, "done": 25, "hits": 10, "indexed": 5, "failed": 1,
+             "events_per_second": 12.5, "seconds_left": 6, "n_ranks": 4, "updated": 1000.0, **changes}
+    (folder / "status.json").write_text(json.dumps(state))
+
+
+def test_a_run_that_goes_on_is_told_from_one_that_has_fallen_silent(tmp_path):
+    running_job(tmp_path / "a")
+    assert status.state_of(tmp_path / "a", now=1010.0)["state"] == "running"
+    assert status.state_of(tmp_path / "a", now=1000.0 + 2 * status.SILENT_S)["state"] == "silent"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_pages_and_lines_fit_the_terminal(tmp_path, columns):
+    running_job(tmp_path / ("long" * 20))
+    command = [sys.executable, "-m", "mpixfel.cli.main", "status", str(tmp_path / ("long" * 20))]
+    for arguments in (command, [*command, command[-1]]):
+        done = subprocess.run(arguments, capture_output=True, text=True, env={"COLUMNS": str(columns), "PATH": "/usr/bin"})
+        assert done.returncode == 0, done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= columns
+        assert "25" in done.stdout
+
+
+def test_json_is_for_scripts(tmp_path):
+    running_job(tmp_path / "a")
+    done = subprocess.run([sys.executable, "-m", "mpixfel.cli.main", "status", "--json", str(tmp_path / "a")],
+                          capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert (found["done"], found["total"], found["hits"]) == (25, 100, 10)
