@@ -141,6 +141,7 @@ class Context:
     learnt: Learnt = field(default_factory=Learnt)
     seed: int = 0
     constants: Constants | None = None   # calibration constants, where darks or gain maps were given
+    own_constants: tuple = ()         # (calibration stage, Constants) of module instances with a calibration of their own
 
     def shot(self, event):
         """The `Shot` of an event: its own energy and camera length, and the learnt shift of beam and distance."""
@@ -156,6 +157,11 @@ class Context:
     def wiser(self, learnt):
         """The same context with what was learnt."""
         return replace(self, learnt=learnt)
+
+    def calibrated_by(self, calibration):
+        """The context with the constants of a calibration stage, where that has its own."""
+        own = [constants for stage, constants in self.own_constants if stage == calibration]
+        return replace(self, constants=own[0]) if own else self
 
     def rng(self, event_id):
         """A generator seeded by the event alone: the answer depends neither on the rank nor on their number."""
