@@ -7,6 +7,7 @@ from mpixfel.model.event import Outcome, Reason
 from mpixfel.modules.powder import patterns
 from mpixfel.parallel.world import host
 from mpixfel.report import statistics, summary
+from mpixfel.report.log import LOGGER
 from mpixfel.tally import running_values
 
 ALL_DONE, DEFECT, ENDED_EARLY = 0, 1, 3
@@ -31,10 +32,12 @@ def conclude(job, context, totals, tally, progress, seconds, sums):
     complete = len(events) == len(job.source)
     code = exit_code(events, complete, tally)
     progress.close("done" if complete else STATES[code], running_values(sums))
+    notes = () if complete else (early_note(tally, len(events), len(job.source)),)
+    table = summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
+                          job.output / "run.h5", notes)
+    LOGGER.info("ended with code %d%s", code, table)
     if job.settings.verbosity >= 0:
-        notes = () if complete else (early_note(tally, len(events), len(job.source)),)
-        print(summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
-                            job.output / "run.h5", notes), flush=True)
+        print(table, flush=True)
     return code
 
 

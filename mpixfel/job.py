@@ -9,6 +9,7 @@ from mpixfel.config.settings import Settings
 from mpixfel.config.target_cell import target_cells
 from mpixfel.errors import ManyErrors, MpixfelError
 from mpixfel.io.cell import read_cell
+from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
 from mpixfel.io.sources import open_source
 from mpixfel.model.experiment import Context
@@ -22,6 +23,7 @@ class Job:
     geometry: object
     cells: tuple
     source: object
+    constants: tuple = ()   # (calibration stage, Constants), the run's own first
 
     @property
     def output(self):
@@ -30,7 +32,8 @@ class Job:
     def context(self):
         """What the stages know before anything is learnt."""
         return Context(self.geometry.detector, self.geometry.beam, self.cells, self.source.static_mask(),
-                       self.source.saturation_adu(), seed=self.settings.run.seed)
+                       self.source.saturation_adu(), seed=self.settings.run.seed, constants=self.constants[0][1],
+                       own_constants=self.constants[1:])
 
     def chain(self):
         """The configured module instances, in order."""
@@ -51,7 +54,15 @@ def open_job(settings):
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
     events = None if run.event_range == slice(None) else run.event_range
-    return Job(settings, geometry, tuple(cells), open_source(run.source, geometry, events, run.source_format))
+    source = open_source(run.source, geometry, events, run.source_format)
+    return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
+
+
+def _constants(settings, detector):
+    """(calibration, Constants) of each calibration in use: read once, here, for all ranks."""
+    first = settings.stage("calibration")
+    others = {settings.seen_by(spec).stage("calibration") for spec in settings.modules} - {first}
+    return tuple((stage, load_constants(stage, detector)) for stage in (first, *sorted(others, key=repr)))
 
 
 def _collect(errors, function, *arguments):

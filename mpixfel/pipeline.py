@@ -1,4 +1,5 @@
 """One run, from settings to the run file; and the way of one event. Read `process_event` first."""
+import os
 import time
 import traceback
 
@@ -12,11 +13,13 @@ from mpixfel.io.run_file import RunFile, open_output
 from mpixfel.job import copy_inputs, open_job, refuse_other_job
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
 from mpixfel.modules.powder import IMAGES, Powder
-from mpixfel.parallel.collect import on_each, on_root
+from mpixfel.parallel.collect import on_each, on_root, one_per_node_first
 from mpixfel.parallel.deadline import Deadline, TooLong
 from mpixfel.parallel.schedule import DONE, Schedule
 from mpixfel.parallel.world import host
+from mpixfel.report import log
 from mpixfel.report.explain import explain
+from mpixfel.report.log import Log
 from mpixfel.report.progress import Progress
 from mpixfel.tally import FlushDue, Tally, Totals, failures, running_values
 
@@ -38,8 +41,10 @@ def run(settings, comm):
 
 def process(job, comm):
     """Process every event of the job that is not on disk yet; every rank returns the same exit code."""
-    began, tally = time.perf_counter(), Tally()
-    with tally.signals, job.source:
+    began, tally, options = time.perf_counter(), Tally(), job.settings
+    with tally.signals, job.source, Log(job.output, comm.rank, options.run.log_format, options.verbosity < 0):
+        log.LOGGER.info("%d events of %s on %d ranks, host %s, process %d", len(job.source), ", ".join(job.source.paths[:3]),
+                        comm.size, host(), os.getpid())
         chain, context = prepare(job, comm)
         powder = Powder(rounds.spread(len(job.source))[:IMAGES], job.geometry.detector.stack_shape)
         totals = Totals((*chain, powder), job.output, comm)
@@ -74,14 +79,24 @@ def open_run(settings):
 
 def prepare(job, comm):
     """The chain of module instances, and the context with what the run has learnt or learns now."""
-    chain, context = job.chain(), job.context()
+    chain, context = on_each(comm, lambda: (job.chain(), job.context()))
     learnt = on_root(comm, read_learnt, job.output)
+    one_per_node_first(comm, lambda: compile_kernels(job, chain, context))
     if learnt is None:
         learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser))
         on_root(comm, write_learnt, job.output, learnt)
+        log.LOGGER.info("learnt from %d events, %d lattices", learnt.n_events, learnt.n_lattices)
     context = context.wiser(learnt)
     rounds.begin(chain, context)
     return chain, context
+
+
+def compile_kernels(job, chain, context):
+    """Process an event and forget it, so that the compiled kernels stand in the cache."""
+    some = [module for module in chain if module.learns]
+    rounds.begin(some, context)
+    if some and len(job.source):
+        attempt(0, job, some, context)
 
 
 def take_over(job, comm, run_file, tally):
@@ -116,7 +131,19 @@ def take(index, job, chain, context, run_file, tally, powder):
         return
     powder.add(index, record)
     run_file.add(record, index)
+    tell(record, job.settings.verbosity)
     tally.count(record, run_file.bytes, time.perf_counter() - began)
+
+
+def tell(record, verbosity):
+    """A failure goes to the log; with --verbose there is a line for each event."""
+    if record.outcome == Outcome.failed:
+        log.EVENTS.warning("%s failed: %s: %s\n%s", record.id.name, record.skip.reason.name, record.skip.detail,
+                           record.traceback)
+    if verbosity > 0:
+        why = f"{record.skip.reason.name} {record.skip.detail}" if record.skip else ""
+        print(f"{record.id.name}: {record.outcome.name}, {len(record.peaks)} peaks, {len(record.lattices)} lattices {why}",
+              flush=True)
 
 
 def attempt(index, job, chain, context):

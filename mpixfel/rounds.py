@@ -7,9 +7,11 @@ event that makes the lattices enough: so the answer does not depend on the numbe
 """
 import numpy as np
 
+from mpixfel.errors import BadData, MpixfelError
 from mpixfel.model import tables
-from mpixfel.parallel.collect import on_root
-from mpixfel.parallel.schedule import BUSY_US, DONE, OWN_COUNTERS, Schedule
+from mpixfel.modules.interface import Module
+from mpixfel.parallel.collect import join, on_each, on_root
+from mpixfel.parallel.schedule import DONE, OWN_COUNTERS, STOP, Schedule
 from mpixfel.stages.learning import Tables, learn
 
 IMAGES_OBSERVED = 64
@@ -38,6 +40,8 @@ def learn_from_first(job, chain, context, comm, process):
         `pipeline.attempt` for this run.
     """
     chain = [module for module in chain if module.learns]
+    if not chain:
+        return context.learnt
     order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
     context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
     wanted = job.settings.run.learn_hits
@@ -58,21 +62,31 @@ def begin(chain, context):
 
 
 def _observe(job, chain, context, comm, positions):
-    begin(chain, context)
+    """The context with what the modules that observe conclude from images at these positions."""
     for module in chain:
-        sums = {}
-        for position in positions[comm.rank::comm.size]:
-            for name, array in module.observe(job.source.event(int(position)), None, context).items():
-                sums[name] = sums.get(name, 0) + array
-        gathered = comm.gather(sums, root=0)
-        context = context.wiser(on_root(comm, _conclude, module, gathered, context))
+        if type(module).observe is Module.observe:
+            continue
         begin(chain, context)
+        sums = join(comm, on_each(comm, _observed, module, job.source, positions[comm.rank::comm.size], context), _added)
+        context = context.wiser(on_root(comm, lambda: module.conclude(sums, context)))
     return context
 
 
-def _conclude(module, gathered, context):
-    names = sorted(set().union(*gathered))
-    return module.conclude({n: sum(g[n] for g in gathered if n in g) for n in names}, context)
+def _observed(module, source, positions, context):
+    """What a module observes in this rank's share of the images; images that cannot be read teach nothing."""
+    sums = {}
+    for position in positions:
+        try:
+            sums = _added(sums, module.observe(source.event(int(position)), None, context))
+        except BadData:
+            continue
+    return sums
+
+
+def _added(mine, theirs):
+    """Sums by name; either may lack a name."""
+    return {name: mine[name] + theirs[name] if name in mine and name in theirs else mine.get(name, theirs.get(name))
+            for name in {**mine, **theirs}}
 
 
 def _process(order, wanted, comm, process):
@@ -81,11 +95,7 @@ def _process(order, wanted, comm, process):
     size = max(BATCH, 4 * comm.size)
     while first < len(order) and n_lattices < wanted:
         batch = order[first:first + size]
-        tally = np.zeros(OWN_COUNTERS, np.int64)
-        mine = []
-        for k in Schedule(comm, np.arange(len(batch)), tally, largest=1):
-            mine.append((k, lean(process(int(batch[k])))))
-            tally[DONE] += 1
+        mine = _my_part(batch, comm, process)
         gathered = comm.gather(mine, root=0)
         if comm.rank == 0:
             for k, record in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0]):
@@ -95,6 +105,25 @@ def _process(order, wanted, comm, process):
         n_lattices = comm.bcast(n_lattices, root=0)
         first += size
     return kept
+
+
+def _my_part(batch, comm, process):
+    """[(place in the batch, record)] of what this rank did of a batch. An error on any rank is raised on all."""
+    tally, mine, errors = np.zeros(OWN_COUNTERS, np.int64), [], []
+    for k in Schedule(comm, np.arange(len(batch)), tally, largest=1):
+        try:
+            mine.append((k, lean(process(int(batch[k])))))
+        except MpixfelError as error:
+            errors.append(error)
+            tally[STOP] = 1
+        tally[DONE] += 1
+    on_each(comm, _raise_first, errors)
+    return mine
+
+
+def _raise_first(errors):
+    if errors:
+        raise errors[0]
 
 
 def lean(record):

@@ -140,7 +140,7 @@ def fake_job(output, n, seconds=0.0, mishaps=None, null=False, chunk=1, **option
     settings = Settings(RunOptions(source=("fake.h5",), geometry="fake.geom", output=str(output), **options), {}, (),
                         verbosity=-1)
     geometry = SimpleNamespace(text="; a fake\n", path="fake.geom", detector=Detector((PANEL,)), beam=Beam())
-    return FakeJob(settings, geometry, (), FakeSource(n, seconds, chunk), mishaps or {}, null)
+    return FakeJob(settings, geometry, (), FakeSource(n, seconds, chunk), mishaps=mishaps or {}, null=null)
 
 
 def main():

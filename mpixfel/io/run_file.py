@@ -4,6 +4,7 @@
 """
 import contextlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from mpixfel.model import tables
 from mpixfel.model.event import Reason
 from mpixfel.model.statistics import count_tables
 
+LOG = logging.getLogger("mpixfel")
 DTYPES = {"peaks": tables.PEAK, "lattices": tables.LATTICE, "reflections": tables.REFLECTION}
 STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
 
@@ -104,9 +106,11 @@ class RunFile:
         if self.comm.rank == 0:
             with contextlib.suppress(OSError):   # what is left over does no harm
                 forget_totals(self.folder, self.number)
+        seconds = time.perf_counter() - began
+        LOG.info("segment %05d written in %.2f s", self.number, seconds)
         self.number += 1
         self._clear()
-        self.write_s += time.perf_counter() - began
+        self.write_s += seconds
 
     def _piece(self):
         rows = {name: np.concatenate([np.zeros(0, dtype), *self.tables[name]]) for name, dtype in DTYPES.items()}

@@ -54,7 +54,7 @@ class ModHitfind(Module):
         return registry.load("hit_finders", name, "hitfinding.finder")()
 
     def begin(self, context):
-        self.prepared_calibration = self.calibration.prepare(context)
+        self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration))
         self.prepared_finder = self.finder.prepare(context)
         self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
 

@@ -1,6 +1,6 @@
 """What one rank finds out for all, and what all ranks bring together."""
 from mpixfel.errors import MpixfelError
-from mpixfel.parallel.world import meet
+from mpixfel.parallel.world import meet, node_comm
 
 
 def on_root(comm, function, *arguments):
@@ -35,6 +35,25 @@ def on_each(comm, function, *arguments):
     if error is not None:
         raise error
     return answer
+
+
+def one_per_node_first(comm, function):
+    """Call `function` on one rank of each machine, then on the others: what the first leaves in a cache serves them."""
+    node = node_comm(comm)
+
+    def in_turn():
+        if node.rank > 0:
+            meet(node)
+        try:
+            return function()
+        finally:
+            if node.rank == 0:
+                meet(node)
+
+    try:
+        return on_each(comm, in_turn)
+    finally:
+        node.Free()
 
 
 def join(comm, mine, merge):
