@@ -10,7 +10,8 @@ from mpixfel.io.sources import bitshuffle as reading
 from mpixfel.io.sources.slabs import Buffers
 from mpixfel.kernels import bitshuffle
 
-needs_lz4 = pytest.mark.skipif(reading._lz4() is None, reason="no LZ4 library")
+needs_library = pytest.mark.skipif(reading._library() is None, reason="no compiler, or no filter library")
+BOTH = pytest.mark.parametrize("cname, compression", [("lz4", reading.LZ4), ("zstd", reading.ZSTD)])
 
 
 def shuffle(elements):
@@ -36,30 +37,33 @@ def chunk_of(tmp_path, data, **options):
         return np.frombuffer(dataset.id.read_direct_chunk((0,) * data.ndim)[1], np.uint8).copy()
 
 
-@needs_lz4
+@needs_library
 @pytest.mark.parametrize("size", [8, 64, 1000, 4096, 5003, 12345])
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f8"])
-def test_chunks_decode_to_what_was_written(tmp_path, size, dtype):
+@BOTH
+def test_chunks_decode_to_what_was_written(tmp_path, size, dtype, cname, compression):
     data = np.random.default_rng(size).poisson(3, size).astype(dtype)
     out = np.empty_like(data)
-    assert reading.decode(chunk_of(tmp_path, data), out, Buffers()) and (out == data).all()
+    chunk = chunk_of(tmp_path, data, cname=cname)
+    assert reading.decode(chunk, out, compression, Buffers()) and (out == data).all()
 
 
-@needs_lz4
-def test_a_chunk_of_another_size_is_refused(tmp_path):
-    chunk = chunk_of(tmp_path, np.arange(4096, dtype="u2"))
-    assert not reading.decode(chunk, np.empty(4095, "u2"), Buffers())
-    assert not reading.decode(chunk[:-1], np.empty(4096, "u2"), Buffers())
-    assert not reading.decode(chunk[:5], np.empty(4096, "u2"), Buffers())
+@needs_library
+@BOTH
+def test_a_chunk_of_another_size_is_refused(tmp_path, cname, compression):
+    chunk = chunk_of(tmp_path, np.arange(4096, dtype="u2"), cname=cname)
+    for part, size in ((chunk, 4095), (chunk, 4104), (chunk[:-1], 4096), (chunk[:5], 4096)):
+        assert not reading.decode(part, np.empty(size, "u2"), compression, Buffers())
 
 
-@needs_lz4
-@given(st.data())
-def test_damaged_chunks_are_refused_or_decode_but_never_harm(tmp_path_factory, data):
+@needs_library
+@BOTH
+@given(data=st.data())
+def test_damaged_chunks_are_refused_or_decode_but_never_harm(tmp_path_factory, cname, compression, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    chunk = chunk_of(tmp_path_factory.mktemp("x"), rng.poisson(2, 9000).astype("u2"))
+    chunk = chunk_of(tmp_path_factory.mktemp("x"), rng.poisson(2, 9000).astype("u2"), cname=cname)
     for place in data.draw(st.lists(st.integers(0, chunk.size - 1), min_size=1, max_size=20)):
         chunk[place] = rng.integers(256)
     buffers, guarded = Buffers(), np.full(9000 + 2000, 0xabcd, "u2")
-    reading.decode(chunk, guarded[1000:-1000], buffers)
+    reading.decode(chunk, guarded[1000:-1000], compression, buffers)
     assert (guarded[:1000] == 0xabcd).all() and (guarded[-1000:] == 0xabcd).all()

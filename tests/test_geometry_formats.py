@@ -5,7 +5,7 @@ import math
 import h5py
 import numpy as np
 import pytest
-from test_sources import frames
+from source_files import frames
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io.geometry import parse_geometry, read_geometry

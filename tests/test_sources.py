@@ -1,56 +1,12 @@
-"""Sources: events of HDF5 and CXI files in the layouts that facilities write."""
-import pickle
-
+"""Sources: pixels of HDF5 and CXI files in the layouts and compressions that facilities write."""
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from source_files import frames, geometry, images, write
 
-from mpixfel.io.geometry import parse_geometry
+from mpixfel.io.geometry import read_geometry
 from mpixfel.io.sources import open_source
-
-GEOMETRY = """
-photon_energy = {energy}
-clen = {clen}
-res = 10000
-adu_per_photon = 1
-data = {data}
-{dims}
-"""
-
-
-def geometry(data="/data", dims=("%", "ss", "fs"), energy="9500", clen="0.1 m", top="", panels=None, path="x.geom"):
-    """A geometry of panels {name: (min_ss, max_ss, min_fs, max_fs, own lines)}; default: one of 6 x 8 pixels."""
-    text = GEOMETRY.format(data=data, energy=energy, clen=clen, dims=axes(dims)) + top + "\n"
-    for n, (name, (min_ss, max_ss, min_fs, max_fs, *own)) in enumerate((panels or {"p0": (0, 5, 0, 7)}).items()):
-        lines = [f"min_ss = {min_ss}", f"max_ss = {max_ss}", f"min_fs = {min_fs}", f"max_fs = {max_fs}",
-                 f"corner_x = {20 * n}", "corner_y = 0", "fs = x", "ss = y", *own]
-        text += "".join(f"{name}/{line}\n" for line in lines)
-    return parse_geometry(text, str(path))
-
-
-def axes(dims):
-    return "\n".join(f"dim{n} = {d}" for n, d in enumerate(dims) if d is not None)
-
-
-def frames(n=4, shape=(6, 8), dtype="u2", seed=0):
-    return np.random.default_rng(seed).integers(0, 1000, (n, *shape)).astype(dtype)
-
-
-def write(path, **datasets):
-    """An HDF5 file; names with __ for /; a value is an array or (array, options of create_dataset)."""
-    with h5py.File(path, "w") as file:
-        for name, value in datasets.items():
-            array, options = value if isinstance(value, tuple) else (value, {})
-            file.create_dataset(name.replace("__", "/"), data=array, **options)
-    return str(path)
-
-
-def images(source, block=0):
-    return np.array([source.event(i).raw[block].copy() for i in range(len(source))])
-
-
-# Layouts --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stack_of_frames_gives_its_frames_in_order(tmp_path):
@@ -215,151 +171,7 @@ def test_nan_and_infinite_pixels_are_passed_on(tmp_path):
     assert np.isnan(raw[0, 0]) and raw[0, 1] == np.inf and raw[0, 2] == -np.inf
 
 
-# Values of events -----------------------------------------------------------------------------------------------
-
-
-def test_one_energy_in_the_file_holds_for_all_events(tmp_path):
-    for energy in (np.float64(8000), np.array([8000.])):
-        path = write(tmp_path / "a.h5", data=frames(), energy=energy)
-        assert open_source(path, geometry(energy="/energy")).event(2).photon_energy_ev == 8000
-
-
-def test_wavelengths_become_energies_and_a_shift_per_event_reaches_the_shot(tmp_path):
-    from mpixfel.model.experiment import Context
-    path = write(tmp_path / "a.h5", data=frames(2), wavelength=[1.0, 2.0], x=[0.5, 1.5])
-    g = parse_geometry("detector_shift_x = /x mm\n" + geometry().text.replace(
-        "photon_energy = 9500", "wavelength = /wavelength A"))
-    event = open_source(path, g).event(1)
-    assert event.photon_energy_ev == pytest.approx(12398.41984 / 2)
-    assert event.shift_m == pytest.approx((1.5e-3, 0))
-    shot = Context(g.detector, g.beam).shot(event)
-    assert shot.geometry.origin[0] == pytest.approx((1.5e-3, 0, 0.1))
-
-
-# Which events ---------------------------------------------------------------------------------------------------
-
-
-def test_a_slice_of_all_events_keeps_their_ids(tmp_path):
-    data = frames(7)
-    paths = [write(tmp_path / "a.h5", data=data[:3]), write(tmp_path / "b.h5", data=data[3:])]
-    source = open_source(paths, geometry(), slice(1, None, 2))
-    assert [(source.event_id(i).source, source.event_id(i).index) for i in range(3)] == [(0, 1), (1, 0), (1, 2)]
-    assert (images(source) == data[1::2]).all()
-
-
-def test_an_event_list_names_files_and_events_relative_to_itself(tmp_path):
-    (tmp_path / "sub").mkdir()
-    data = frames(4)
-    write(tmp_path / "sub/a b.h5", data=data)
-    write(tmp_path / "sub/c.h5", data=data + 1)
-    (tmp_path / "sub/x.lst").write_text("a b.h5 //2\na b.h5 //0\n\nc.h5\na b.h5 //2\n")
-    source = open_source(tmp_path / "sub/x.lst", geometry())
-    assert [(s.source, s.index) for s in map(source.event_id, range(len(source)))] == [
-        (0, 2), (0, 0), (1, 0), (1, 1), (1, 2), (1, 3)]
-    assert (images(source) == np.concatenate([data[[2, 0]], data + 1])).all()
-
-
-def test_an_event_list_names_events_by_path_parts(tmp_path):
-    data = frames(2)
-    write(tmp_path / "a.h5", e1__image=data[0], e2__image=data[1])
-    (tmp_path / "x.lst").write_text("a.h5 e2//\n")
-    assert (images(open_source(tmp_path / "x.lst", geometry("/%/image", ("ss", "fs")))) == data[1:]).all()
-
-
-def test_many_files_are_read_with_few_open(tmp_path):
-    data = frames(20)
-    paths = [write(tmp_path / f"{n:02}.h5", data=data[n:n + 1]) for n in range(20)]
-    source = open_source(paths, geometry())
-    assert (images(source) == data).all() and (source.event(0).raw[0] == data[0]).all()
-
-
-def test_a_source_can_be_sent_to_another_process(tmp_path):
-    data = frames()
-    source = open_source(write(tmp_path / "a.h5", data=data), geometry())
-    source.event(0)
-    again = pickle.loads(pickle.dumps(source))
-    assert (images(again) == data).all() and again.event_id(2) == source.event_id(2)
-
-
-# Masks ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_mask_for_all_events_is_in_the_static_mask(tmp_path):
-    mask = np.zeros((6, 8), "u4")
-    mask[1, 2], mask[3, 4] = 1, 0x10000
-    for name, stored in (("a.h5", mask), ("b.h5", mask[None])):
-        path = write(tmp_path / name, data=frames(), mask=stored)
-        source = open_source(path, geometry(top="mask = /mask\nmask_bad = 0xffff"))
-        assert np.argwhere(source.static_mask()).tolist() == [[0, 1, 2]]
-        assert source.event(0).masks == ()
-
-
-def test_a_mask_per_event_comes_with_its_event(tmp_path):
-    masks = np.zeros((4, 6, 8), "u2")
-    masks[np.arange(4), np.arange(4), 0] = 1
-    path = write(tmp_path / "a.h5", data=frames(), mask=masks)
-    source = open_source(path, geometry(top="mask0_data = /mask\nmask0_badbits = 1"))
-    assert not source.static_mask().any()
-    for i in (2, 0):
-        (block, bad), = source.event(i).masks
-        assert block == 0 and bad.dtype == bool and np.argwhere(bad).tolist() == [[i, 0]]
-
-
-def test_masks_of_modules_follow_the_axes_of_the_data(tmp_path):
-    mask = np.zeros((3, 6, 8), "u1")
-    mask[2, 1, 1] = 4
-    path = write(tmp_path / "a.h5", data=frames(2, (3, 6, 8)), mask=mask, each=np.stack([mask, 0 * mask]))
-    panels = {f"m{k}": (0, 5, 0, 7, f"dim1 = {k}") for k in (1, 2)}
-    dims = ("%", None, "ss", "fs")
-    source = open_source(path, geometry(dims=dims, panels=panels, top="mask = /mask\nmask_bad = 4"))
-    assert np.argwhere(source.static_mask()).tolist() == [[1, 1, 1]]
-    source = open_source(path, geometry(dims=dims, panels=panels, top="mask = /each\nmask_bad = 4"))
-    assert {block: np.argwhere(bad).tolist() for block, bad in source.event(0).masks} == {0: [], 1: [[1, 1]]}
-    assert not any(bad.any() for _, bad in source.event(1).masks)
-
-
-def test_a_mask_file_lies_beside_the_geometry_and_good_bits_must_be_set(tmp_path):
-    good = np.ones((6, 8), "i2")
-    good[0, 7] = 0
-    write(tmp_path / "mask.h5", good=good)
-    source = open_source(write(tmp_path / "a.h5", data=frames()), geometry(
-        top="mask = /good\nmask_file = mask.h5\nmask_good = 1", path=tmp_path / "x.geom"))
-    assert np.argwhere(source.static_mask()).tolist() == [[0, 0, 7]]
-
-
-def test_a_panel_takes_its_part_of_a_mask(tmp_path):
-    mask = np.zeros((6, 8), "u1")
-    mask[2, 5] = mask[0, 0] = 1
-    source = open_source(write(tmp_path / "a.h5", data=frames(), mask=mask), geometry(
-        top="mask = /mask\nmask_bad = 1", panels={"p": (2, 4, 4, 7)}))
-    assert np.argwhere(source.static_mask()).tolist() == [[0, 0, 1]]
-
-
-def test_pixels_that_only_a_later_file_calls_bad_come_with_its_events(tmp_path):
-    mask = np.zeros((2, 6, 8), "u1")
-    mask[1, 3, 3] = 1
-    paths = [write(tmp_path / f"{n}.h5", data=frames(1), mask=mask[n]) for n in range(2)]
-    source = open_source(paths, geometry(top="mask = /mask\nmask_bad = 1"))
-    assert not source.static_mask().any() and source.event(0).masks == ()
-    (block, bad), = source.event(1).masks
-    assert np.argwhere(bad).tolist() == [[3, 3]]
-
-
-def test_a_saturation_map_is_read_for_its_panels(tmp_path):
-    saturation = np.full((6, 8), 900.0, "f4")
-    saturation[1, 1] = 100
-    path = write(tmp_path / "a.h5", data=frames(), sat=saturation)
-    g = geometry(panels={"p0": (0, 5, 0, 3, "saturation_map = /sat"), "p1": (0, 5, 4, 7)})
-    found = open_source(path, g).saturation_adu()
-    assert found[0, 1, 1] == 100 and found[0, 0, 0] == 900 and np.isinf(found[1]).all()
-    assert open_source(path, geometry()).saturation_adu() is None
-
-
-# Real and simulated files ---------------------------------------------------------------------------------------
-
-
 def test_the_shared_sets_open_with_their_geometry(shared_data):
-    from mpixfel.io.geometry import read_geometry
     for name, count in (("lyso-easy", 60), ("hex", 10)):
         folder = shared_data / name
         source = open_source(folder / f"{name}.h5", read_geometry(folder / f"{name}.geom"))
@@ -373,7 +185,6 @@ def test_the_shared_sets_open_with_their_geometry(shared_data):
 
 
 def test_the_real_cspad_frames_are_read(shared_data):
-    from mpixfel.io.geometry import read_geometry
     source = open_source(shared_data / "real/thermolysin_cspad.cxi",
                          read_geometry(shared_data / "real/thermolysin_cspad.geom"))
     event = source.event(1)

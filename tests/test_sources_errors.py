@@ -5,7 +5,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from test_sources import frames, geometry, write
+from source_files import frames, geometry, write
 
 from mpixfel.errors import BadData, ManyErrors, MpixfelError
 from mpixfel.io.sources import open_source

@@ -1,10 +1,11 @@
-"""Decodes bitshuffled LZ4 chunks (Masui et al., Astron. Comput. 12 (2015) 181).
+"""Decodes bitshuffled chunks, with LZ4 or zstd (Masui et al., Astron. Comput. 12 (2015) 181).
 
-A chunk is a row of blocks, each: its compressed length (uint32, big-endian), then LZ4 data that hold bit 0 of all the
-block's elements, then bit 1, and so on. What remains beyond a multiple of 8 elements follows as it is.
+A chunk is a row of blocks, each: its compressed length (uint32, big-endian), then compressed data that hold bit 0 of all
+the block's elements, then bit 1, and so on. What remains beyond a multiple of 8 elements follows as it is.
 
-LZ4 itself is a C function of the caller's. Measured on one core (Xeon, AVX-512) for 1 Mpx of uint16 photon counts:
-0.56 ms in LZ4, 0.16 ms to put the bits back, where the compiled filter (SSE2) takes 0.30 more.
+LZ4 and zstd themselves are C functions of the caller's. Measured on one core (Xeon, AVX-512) for 1 Mpx of photon
+counts: uint16 with LZ4 0.56 ms in LZ4 and 0.20 ms to put the bits back, where the compiled filter (SSE2) takes 0.50;
+uint16 with zstd 1.9 ms where the filter, which makes a new context for each block, takes 7.
 """
 import ctypes
 
@@ -16,28 +17,39 @@ COMPILED = not config.DISABLE_JIT
 HEADER_BYTES = 12                    # big-endian: uint64 decoded bytes, uint32 bytes in a block
 
 
-class Lz4(types.WrapperAddressProtocol):
-    """A C function `int (const char *from, char *to, int bytes, int room)` for kernels to call."""
+class CFunction(types.WrapperAddressProtocol):
+    """A C function of integers and addresses for kernels to call; the widths are those of the arguments, result first."""
 
-    def __init__(self, function):
-        self.function = function
-        function.restype, function.argtypes = ctypes.c_int, [ctypes.c_void_p] * 2 + [ctypes.c_int] * 2
+    def __init__(self, function, *widths):
+        c_types = {intp: ctypes.c_ssize_t, int32: ctypes.c_int}
+        function.restype, *function.argtypes = (c_types[width] for width in widths)
+        self.function, self._signature = function, widths[0](*widths[1:])
         self._address = ctypes.cast(function, ctypes.c_void_p).value
         # What numba looks for first: without it the type would be made anew for every call.
-        self._numba_type_ = types.FunctionType(self.signature())
+        self._numba_type_ = types.FunctionType(self._signature)
 
     def __wrapper_address__(self):
         return self._address
 
     def signature(self):
-        return int32(intp, intp, int32, int32)
+        return self._signature
 
     def __call__(self, *arguments):
         return self.function(*map(int, arguments))
 
 
+def lz4_function(function):
+    """`int LZ4_decompress_safe(const char *from, char *to, int bytes, int room)` for `decode`."""
+    return CFunction(function, int32, intp, intp, int32, int32)
+
+
+def zstd_function(function):
+    """`size_t ZSTD_decompressDCtx(context, void *to, size_t room, const void *from, size_t bytes)` for `decode`."""
+    return CFunction(function, intp, intp, intp, intp, intp, intp)
+
+
 @njit(cache=True)
-def decode(chunk, out, itemsize, scratch, lz4):
+def decode(chunk, out, itemsize, scratch, lz4, zstd, context):
     """Decode a chunk, with its header, into `out`.
 
     Parameters
@@ -49,7 +61,9 @@ def decode(chunk, out, itemsize, scratch, lz4):
         1, 2, 4 or 8 bytes an element.
     scratch : uint8
         At least twice as long as a block of the chunk.
-    lz4 : Lz4
+    lz4, zstd : CFunction
+    context : int
+        Address of a zstd context; 0: the chunk is LZ4.
 
     Returns
     -------
@@ -64,7 +78,7 @@ def decode(chunk, out, itemsize, scratch, lz4):
     position, done = HEADER_BYTES, 0
     whole = out.size // (8 * itemsize) * (8 * itemsize)
     half = scratch.size // 2
-    shuffled, planes = scratch[:half], scratch[half:]
+    shuffled, room = scratch[:half], scratch[half:]
     while done < whole:
         size = min(block_bytes, whole - done)
         if position + 4 > chunk.size:
@@ -73,10 +87,15 @@ def decode(chunk, out, itemsize, scratch, lz4):
         position += 4
         if length > chunk.size - position:
             return False
-        if lz4(intp(chunk.ctypes.data + position), intp(shuffled.ctypes.data), int32(length), int32(size)) != size:
+        start, to = intp(chunk.ctypes.data + position), intp(shuffled.ctypes.data)
+        if context:
+            found = zstd(intp(context), to, intp(size), start, intp(length))
+        else:
+            found = intp(lz4(start, to, int32(length), int32(size)))
+        if found != size:
             return False
         position += length
-        unshuffle(shuffled[:size], planes, out[done:done + size], itemsize)
+        unshuffle(shuffled[:size], room, out[done:done + size], itemsize)
         done += size
     if chunk.size - position != out.size - done:
         return False
@@ -94,36 +113,36 @@ def _big_endian(data, first, count):
 
 
 @njit(cache=True)
-def unshuffle(shuffled, planes, out, itemsize):
-    """Put the bits of a block back: (n,) uint8 bit by bit to (n,) uint8 element by element; `planes` is scratch."""
+def unshuffle(shuffled, scratch, out, itemsize):
+    """Put the bits of a block back: (n,) uint8 bit by bit, which is lost, to (n,) uint8 element by element."""
     n = shuffled.size // itemsize        # elements
     columns = n // 8                     # bytes in the row of one bit
+    transposed = scratch[:n]
     for j in range(itemsize):
         rows = shuffled[j * n:(j + 1) * n]
-        plane = planes[j * n:(j + 1) * n]
         if columns % 8 == 0:
-            _transpose_words(rows.view(np.uint64), plane.view(np.uint64), columns // 8)
+            _transpose_words(rows.view(np.uint64), transposed.view(np.uint64), columns // 8)
         else:
-            _transpose_bits(rows, plane, columns)
-    if itemsize == 1:
-        _interleave1(planes, out, columns)
-    elif itemsize == 2:
-        _interleave2(planes, out.view(np.uint16), columns)
+            _transpose_bits(rows, transposed, columns)
+        _interleave(transposed, out if itemsize == 1 else rows, columns)
+    # Now byte j of all elements stands in a plane.
+    if itemsize == 2:
+        _join2(shuffled, out.view(np.uint16), n)
     elif itemsize == 4:
-        _interleave4(planes, out.view(np.uint32), columns)
-    else:
-        _interleave_any(planes, out, columns, itemsize)
+        _join4(shuffled, out.view(np.uint32), n)
+    elif itemsize == 8:
+        _join8(shuffled, out.view(np.uint64), n)
 
 
 @njit(cache=True)
-def _transpose_bits(rows, plane, columns):
-    """plane[i, c] = bits c of byte-rows 0..7 at bit i: the element 8 c + i of this byte."""
+def _transpose_bits(rows, transposed, columns):
+    """transposed[i, c] = bit i of byte c of each of the 8 rows: this byte of the element 8 c + i."""
     for c in range(columns):
         for i in range(8):
             value = 0
             for k in range(8):
                 value |= ((rows[k * columns + c] >> i) & 1) << k
-            plane[i * columns + c] = value
+            transposed[i * columns + c] = value
 
 
 @njit(cache=True, inline="always")
@@ -134,7 +153,7 @@ def _swap(a, b, shift, keep):
 
 
 @njit(cache=True)
-def _transpose_words(rows, plane, words):
+def _transpose_words(rows, transposed, words):
     """The same for 8 columns at once, as three rounds of exchanges between words; the compiler makes vectors of it."""
     one, two, four = np.uint64(1), np.uint64(2), np.uint64(4)
     keep1, keep2, keep4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -153,42 +172,37 @@ def _transpose_words(rows, plane, words):
         r1, r5 = _swap(r1, r5, four, keep4)
         r2, r6 = _swap(r2, r6, four, keep4)
         r3, r7 = _swap(r3, r7, four, keep4)
-        plane[c], plane[c + words], plane[c + 2 * words], plane[c + 3 * words] = r0, r1, r2, r3
-        plane[c + 4 * words], plane[c + 5 * words], plane[c + 6 * words], plane[c + 7 * words] = r4, r5, r6, r7
+        transposed[c], transposed[c + words], transposed[c + 2 * words], transposed[c + 3 * words] = r0, r1, r2, r3
+        transposed[c + 4 * words], transposed[c + 5 * words] = r4, r5
+        transposed[c + 6 * words], transposed[c + 7 * words] = r6, r7
 
 
 @njit(cache=True)
-def _interleave1(planes, out, columns):
+def _interleave(transposed, plane, columns):
     for c in range(columns):
         for i in range(8):
-            out[8 * c + i] = planes[i * columns + c]
+            plane[8 * c + i] = transposed[i * columns + c]
 
 
 @njit(cache=True)
-def _interleave2(planes, out, columns):
-    n = 8 * columns
-    low, high = planes[:n], planes[n:2 * n]
-    for c in range(columns):
-        for i in range(8):
-            k = i * columns + c
-            out[8 * c + i] = np.uint16(low[k]) | (np.uint16(high[k]) << np.uint16(8))
+def _join2(planes, out, n):
+    low, high = planes[:n], planes[n:]
+    for k in range(n):
+        out[k] = np.uint16(low[k]) | (np.uint16(high[k]) << np.uint16(8))
 
 
 @njit(cache=True)
-def _interleave4(planes, out, columns):
-    n = 8 * columns
-    p0, p1, p2, p3 = planes[:n], planes[n:2 * n], planes[2 * n:3 * n], planes[3 * n:4 * n]
-    for c in range(columns):
-        for i in range(8):
-            k = i * columns + c
-            out[8 * c + i] = (np.uint32(p0[k]) | (np.uint32(p1[k]) << np.uint32(8))
-                              | (np.uint32(p2[k]) << np.uint32(16)) | (np.uint32(p3[k]) << np.uint32(24)))
+def _join4(planes, out, n):
+    p0, p1, p2, p3 = planes[:n], planes[n:2 * n], planes[2 * n:3 * n], planes[3 * n:]
+    for k in range(n):
+        out[k] = (np.uint32(p0[k]) | (np.uint32(p1[k]) << np.uint32(8))
+                  | (np.uint32(p2[k]) << np.uint32(16)) | (np.uint32(p3[k]) << np.uint32(24)))
 
 
 @njit(cache=True)
-def _interleave_any(planes, out, columns, itemsize):
-    n = 8 * columns
-    for j in range(itemsize):
-        for c in range(columns):
-            for i in range(8):
-                out[(8 * c + i) * itemsize + j] = planes[j * n + i * columns + c]
+def _join8(planes, out, n):
+    out[:] = 0
+    for j in range(8):
+        plane, shift = planes[j * n:(j + 1) * n], np.uint64(8 * j)
+        for k in range(n):
+            out[k] |= np.uint64(plane[k]) << shift

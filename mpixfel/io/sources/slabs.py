@@ -83,8 +83,8 @@ class SlabReader:
         self.shape = tuple(d[2] - d[1] if isinstance(d, tuple) else n
                            for d, n in zip(slab.dims, dataset.shape) if d != PLACEHOLDER)
         self.dtype = dataset.dtype.newbyteorder("=")
-        self._decodes = self._chunks_fit() and bitshuffle.can_decode(self.dataset)
-        if self._decodes:
+        self._compression = bitshuffle.compression_of(self.dataset) if self._chunks_fit() else None
+        if self._compression:
             self._event_axes = [n for n, d in enumerate(slab.dims) if d == PLACEHOLDER]
             starts = [range(*d[1:], c) if isinstance(d, tuple) else (0,)
                       for d, c in zip(slab.dims, self.dataset.chunks)]
@@ -108,7 +108,7 @@ class SlabReader:
 
         Raises OSError where the file does not give the data.
         """
-        if not self._decodes or not self._read_chunks(along, out, buffers):
+        if not self._compression or not self._read_chunks(along, out, buffers):
             events = iter(along)
             self.dataset.read_direct(out, tuple(
                 next(events) if d == PLACEHOLDER else slice(*d[1:]) if isinstance(d, tuple) else slice(None)
@@ -128,7 +128,7 @@ class SlabReader:
                 return False             # never written, or larger than that
             if skipped:
                 return False             # the filters were not applied to this chunk
-            if not bitshuffle.decode(np.frombuffer(chunk, np.uint8), part, buffers):
+            if not bitshuffle.decode(np.frombuffer(chunk, np.uint8), part, self._compression, buffers):
                 raise OSError("a compressed chunk is damaged")
         return True
 
