@@ -2,24 +2,46 @@
 
 A real-space vector v of the lattice gives integers q.v for every spot of the lattice. The score of a vector is the
 sum over spots of (1 - 2 f)^4, f the distance of q.v from the nearest integer: smooth, wide enough for a coarse grid,
-without branches or transcendental functions (0.14 ns per direction and spot, AVX-512).
+without branches or transcendental functions. What the score would be at random azimuths about the beam is subtracted:
+q.v is small for every vector near the beam, which proves nothing.
 """
 import numpy as np
-from numba import njit
 
-from mpixfel.kernels.vectors import FAST, solve_positive
+from mpixfel.kernels.vectors import kernel
 
 f32 = np.float32
+_COSINES = np.cos(2 * np.pi * (np.arange(16) + 0.5) / 16)
 
 
-@njit(cache=True, fastmath=True)
-def scan_directions(directions, length, q, out):
-    """Score of `length` along each unit vector.
+@kernel
+def expected_scores(length, q, out):
+    """Mean score of vectors of `length` (angstrom) by their angle to the beam, over all azimuths about it.
 
-    directions (3, N) float32; length angstrom; q (3, M) float32 1/angstrom, zeros as padding are allowed (each adds 1);
-    out (N,) float32.
+    q (3, M) float32; out (B,) float32: vectors whose z is (b + 0.5) / B of their length.
     """
-    scale = f32(length)
+    steps = 16
+    for b in range(out.size):
+        cosine = (b + 0.5) / out.size
+        along, across = length * cosine, length * np.sqrt(1.0 - cosine * cosine)
+        total = 0.0
+        for j in range(q.shape[1]):
+            centre, reach = along * q[2, j], across * np.sqrt(q[0, j] * q[0, j] + q[1, j] * q[1, j])
+            for k in range(steps):
+                p = centre + reach * _COSINES[k]
+                t = 1.0 - 2.0 * abs(p - np.rint(p))
+                t = t * t
+                total += t * t
+        out[b] = total / steps
+
+
+@kernel
+def scan_directions(directions, length, q, expected, out):
+    """Score of `length` along each unit vector, less what is expected.
+
+    directions (3, N) float32, z >= 0; length angstrom; q (3, M) float32 1/angstrom, zeros as padding; expected (B,)
+    float32: see `expected_scores`; out (N,) float32.
+    """
+    scale, bins = f32(length), expected.size
     for i in range(directions.shape[1]):
         x, y, z = directions[0, i] * scale, directions[1, i] * scale, directions[2, i] * scale
         total = f32(0.0)
@@ -28,79 +50,89 @@ def scan_directions(directions, length, q, out):
             t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
             t = t * t
             total += t * t
-        out[i] = total
+        out[i] = total - expected[min(int(directions[2, i] * bins), bins - 1)]
 
 
-@njit(cache=True, fastmath=FAST)
-def refine_axis(v, q, limits, matrix, x):
-    """Least squares of a real-space vector against q (3, M), trimmed at falling distances from integers.
-
-    v (3,) angstrom, changed; limits (n,) cycles; matrix (3, 3) and x (3,) work. Returns the sum of (1 - 2 f)^8, the
-    sharper score of what was found, or -1 where fewer than 5 spots stay or all lie in a plane.
-    """
-    for limit in limits:
-        n = 0
-        matrix[:] = 0.0
-        x[:] = 0.0
-        for j in range(q.shape[1]):
-            a, b, c = q[0, j], q[1, j], q[2, j]
-            p = v[0] * a + v[1] * b + v[2] * c
-            h = np.rint(p)
-            if abs(p - h) < limit:
-                n += 1
-                matrix[0, 0] += a * a
-                matrix[1, 0] += a * b
-                matrix[2, 0] += a * c
-                matrix[1, 1] += b * b
-                matrix[2, 1] += b * c
-                matrix[2, 2] += c * c
-                x[0] += a * h
-                x[1] += b * h
-                x[2] += c * h
-        if n < 5 or not solve_positive(matrix, 3, x):
-            return -1.0
-        v[:] = x
-    total = 0.0
+@kernel
+def refine_axis(x, y, z, q, limit):
+    """One round of least squares of a real-space vector (x, y, z) against q (3, M) float32: the vector and how many
+    spots lie within `limit` cycles of an integer; (0, 0, 0, 0) where the equations have no solution."""
+    a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = n = f32(0.0)
     for j in range(q.shape[1]):
-        p = v[0] * q[0, j] + v[1] * q[1, j] + v[2] * q[2, j]
-        t = 1.0 - 2.0 * abs(p - np.rint(p))
+        a, b, c = q[0, j], q[1, j], q[2, j]
+        p = x * a + y * b + z * c
+        h = np.rint(p)
+        w = f32(1.0) if abs(p - h) < limit else f32(0.0)
+        n += w
+        wa, wb, wc = w * a, w * b, w * c
+        a00 += wa * a
+        a01 += wa * b
+        a02 += wa * c
+        a11 += wb * b
+        a12 += wb * c
+        a22 += wc * c
+        b0 += wa * h
+        b1 += wb * h
+        b2 += wc * h
+    # Cofactors; in double, for q of low resolution lie almost in a plane.
+    c0 = float(a11) * a22 - float(a12) * a12
+    c1 = float(a02) * a12 - float(a01) * a22
+    c2 = float(a01) * a12 - float(a02) * a11
+    det = a00 * c0 + a01 * c1 + a02 * c2
+    if not det > 1e-9 * float(a00) * a11 * a22:
+        return f32(0.0), f32(0.0), f32(0.0), f32(0.0)
+    c3, c4, c5 = float(a00) * a22 - float(a02) * a02, float(a01) * a02 - float(a00) * a12, float(a00) * a11 - float(a01) * a01
+    return (f32((c0 * b0 + c1 * b1 + c2 * b2) / det), f32((c1 * b0 + c3 * b1 + c4 * b2) / det),
+            f32((c2 * b0 + c4 * b1 + c5 * b2) / det), n)
+
+
+@kernel
+def axis_score(x, y, z, q):
+    """Sum of (1 - 2 f)^8: sharper than the scan's score."""
+    total = f32(0.0)
+    for j in range(q.shape[1]):
+        p = x * q[0, j] + y * q[1, j] + z * q[2, j]
+        t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
         t = t * t
         t = t * t
         total += t * t
     return total
 
 
-@njit(cache=True, fastmath=FAST)
-def refine_axes(candidates, directions, length, q, tolerance, limits, axes, scores):
+@kernel
+def refine_axes(candidates, directions, length, q, tolerance, limits, least, axes, scores):
     """Refine the candidate directions, drop wrong lengths and duplicates; returns how many are in `axes`, `scores`.
 
-    candidates (K,) indices into directions (3, N); length angstrom; tolerance relative; axes (K, 3), scores (K,).
+    candidates (K,) indices into directions (3, N); length angstrom; q (3, M) float32; tolerance relative; limits
+    cycles, falling; least number of spots (padding counts); axes (K, 3), scores (K,).
     """
-    n, v, matrix, x = 0, np.empty(3), np.empty((3, 3)), np.empty(3)
+    n = 0
     for i in candidates:
-        v[0], v[1], v[2] = directions[0, i] * length, directions[1, i] * length, directions[2, i] * length
-        score = refine_axis(v, q, limits, matrix, x)
-        size = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-        if score < 0.0 or abs(size - length) > tolerance * length:
+        x, y, z = directions[0, i] * f32(length), directions[1, i] * f32(length), directions[2, i] * f32(length)
+        used = f32(0.0)
+        for limit in limits:
+            x, y, z, used = refine_axis(x, y, z, q, limit)
+        size = np.sqrt(x * x + y * y + z * z)
+        if used < least or abs(size - length) > tolerance * length:
             continue
-        twin = -1
+        score = axis_score(x, y, z, q)
+        twin = n
         for k in range(n):
-            plus = (axes[k, 0] - v[0]) ** 2 + (axes[k, 1] - v[1]) ** 2 + (axes[k, 2] - v[2]) ** 2
-            minus = (axes[k, 0] + v[0]) ** 2 + (axes[k, 1] + v[1]) ** 2 + (axes[k, 2] + v[2]) ** 2
+            plus = (axes[k, 0] - x) ** 2 + (axes[k, 1] - y) ** 2 + (axes[k, 2] - z) ** 2
+            minus = (axes[k, 0] + x) ** 2 + (axes[k, 1] + y) ** 2 + (axes[k, 2] + z) ** 2
             if min(plus, minus) < (0.01 * length) ** 2:
                 twin = k
                 break
-        if twin < 0:
-            twin = n
+        if twin == n:
             n += 1
-            scores[twin] = -1.0
-        if score > scores[twin]:
-            scores[twin] = score
-            axes[twin, 0], axes[twin, 1], axes[twin, 2] = v[0], v[1], v[2]
+        elif score <= scores[twin]:
+            continue
+        scores[twin] = score
+        axes[twin, 0], axes[twin, 1], axes[twin, 2] = x, y, z
     return n
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def axis_frame(v, sign, frame):
     """Right-handed orthonormal rows with the third along sign * v, into `frame` (3, 3)."""
     size = sign / np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
@@ -116,7 +148,7 @@ def axis_frame(v, sign, frame):
     frame[2, 0], frame[2, 1], frame[2, 2] = z0, z1, z2
 
 
-@njit(cache=True, fastmath=True)
+@kernel
 def turn_scores(frame, others, q, limit, length, cosines, sines, out):
     """Score of each turn of the known cell about the axis frame[2].
 
@@ -146,7 +178,7 @@ def turn_scores(frame, others, q, limit, length, cosines, sines, out):
     return used
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def turns_about_axes(axes, order, signs, reference, length, q, limit, cosines, sines, work, keep, scores, rotations):
     """The best turns of the known cell about each axis.
 
@@ -174,7 +206,7 @@ def turns_about_axes(axes, order, signs, reference, length, q, limit, cosines, s
     return n
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def _rotation(frame, c, s, reference, out):
     # crystal -> axis frame -> turned by the angle -> laboratory
     for j in range(3):

@@ -1,49 +1,54 @@
-"""How well a lattice explains spots: the error model, the fit of a known cell, the odds.
+"""How well a lattice explains spots: the error model, the fit of a known cell, the odds against chance.
 
 A spot is observed on the Ewald sphere; its lattice point lies off it. So the distance d between observed and
 predicted vector has its own variance along three directions: within the sphere (centroid error), normal to it
 (size of the lattice point, mosaicity) and along q (bandwidth). The chance that a random spot lies as near is the
 share of the reciprocal cell that this ellipsoid fills, hundreds of times less than for a sphere that holds it.
 
-The odds of a lattice against chance are a mixture over spots: log prod (1 - w + w V* t(d)), with w the share of
-spots that the lattice explains, V* the volume of the reciprocal cell and t a Student density with 4 degrees of
-freedom in three dimensions (Lange, Little and Taylor, J. Am. Stat. Assoc. 84 (1989) 881), which forgives outliers.
+The odds of a lattice against chance are a mixture over spots: prod (1 - w + w V* t(d)), with w the share of spots that
+the lattice explains, V* the volume of the reciprocal cell and t a Student density with 4 degrees of freedom in three
+dimensions (Lange, Little and Taylor, J. Am. Stat. Assoc. 84 (1989) 881), which forgives outliers.
+
+Spots are a table (ROWS, n), n a multiple of 8: one row for each number, so that loops over spots become vector
+instructions. Columns past the last spot have weight 0.
 """
 import numpy as np
-from numba import njit
 
-from mpixfel.kernels.vectors import FAST, invert, solve_positive, turn
 
+from mpixfel.kernels.vectors import determinant, inlined, kernel
+
+# Rows of a spot table: q; two directions in which the error is wider than the centroid's; variances along them and
+# elsewhere, 1/angstrom^2; change of q by a shift of the pattern in x, in y (per radian of shift / distance); |q|^2;
+# 1 for a spot, 0 for padding.
+Q, U1, U2, VARIANCE, SHIFT, Q2, WEIGHT, ROWS = 0, 3, 6, 9, 12, 18, 19, 20
+N_PARAMETERS = 11   # rotation (3), shift of the pattern (2), strain of the cell (6)
 FREEDOM = 4.0
 # Student density at 0 in three dimensions, 4 degrees of freedom: gamma(7/2) / (gamma(2) (4 pi)^(3/2)).
 PEAK_DENSITY = 3.3233509704478426 / 44.546623974653656
-N_PARAMETERS = 11   # rotation (3), shift of the pattern (2), strain of the cell (6)
 ROOT_HALF = np.sqrt(0.5)
 
 
-@njit(cache=True, fastmath=FAST)
-def error_model(q, wavelength, sigma, radius, mosaicity, bandwidth, frames, variances):
-    """Principal directions and variances of each spot's error.
+@kernel
+def fill_spots(q, sigma, wavelength, radius, mosaicity, bandwidth, spots):
+    """Fill a spot table from q (n, 3) 1/angstrom, laboratory frame, +z along the beam.
 
-    q (n, 3) 1/angstrom, lab frame; wavelength angstrom; sigma (n,) position error, radius of the lattice point, both
-    1/angstrom; mosaicity radians, bandwidth relative, all as one standard deviation; frames (n, 3, 3) rows are the
-    directions, variances (n, 3).
+    sigma (n,) centroid error and radius of the lattice point, 1/angstrom; wavelength, angstrom; mosaicity, radians;
+    bandwidth, relative: all as one standard deviation. spots (ROWS, m >= n).
     """
     k = 1.0 / wavelength
+    spots[:] = 0.0
+    spots[VARIANCE:VARIANCE + 3] = 1.0
     for i in range(q.shape[0]):
         x, y, z = q[i, 0], q[i, 1], q[i, 2]
         q2 = x * x + y * y + z * z
+        spots[Q, i], spots[Q + 1, i], spots[Q + 2, i], spots[Q2, i], spots[WEIGHT, i] = x, y, z, q2, 1.0
         size = 1.0 / np.sqrt(x * x + y * y + (z + k) * (z + k))
         nx, ny, nz = x * size, y * size, (z + k) * size
         along = nx * x + ny * y + nz * z
         px, py, pz = x - along * nx, y - along * ny, z - along * nz
         across = np.sqrt(px * px + py * py + pz * pz)
-        if across > 1e-9:
+        if across > 0.0:
             px, py, pz = px / across, py / across, pz / across
-        else:
-            across, px, py, pz = 0.0, nz, 0.0, -nx
-            norm = np.sqrt(nz * nz + nx * nx)
-            px, pz = px / norm, pz / norm
         streak = bandwidth * bandwidth
         normal = radius * radius + mosaicity * mosaicity * q2 + streak * along * along
         tangent, both = streak * across * across, streak * along * across
@@ -53,27 +58,20 @@ def error_model(q, wavelength, sigma, radius, mosaicity, bandwidth, frames, vari
         if root > 0.0:
             c = np.sqrt(max(0.0, 0.5 * (1.0 + half / root)))
             s = np.copysign(np.sqrt(max(0.0, 0.5 * (1.0 - half / root))), both)
-        f = frames[i]
-        f[0, 0], f[0, 1], f[0, 2] = c * nx + s * px, c * ny + s * py, c * nz + s * pz
-        f[1, 0], f[1, 1], f[1, 2] = c * px - s * nx, c * py - s * ny, c * pz - s * nz
-        f[2, 0] = f[0, 1] * f[1, 2] - f[0, 2] * f[1, 1]
-        f[2, 1] = f[0, 2] * f[1, 0] - f[0, 0] * f[1, 2]
-        f[2, 2] = f[0, 0] * f[1, 1] - f[0, 1] * f[1, 0]
+        spots[U1, i], spots[U1 + 1, i], spots[U1 + 2, i] = c * nx + s * px, c * ny + s * py, c * nz + s * pz
+        spots[U2, i], spots[U2 + 1, i], spots[U2 + 2, i] = c * px - s * nx, c * py - s * ny, c * pz - s * nz
         blur = sigma[i] * sigma[i]
-        variances[i, 0], variances[i, 1], variances[i, 2] = blur + mean + root, blur + max(mean - root, 0.0), blur
+        spots[VARIANCE, i], spots[VARIANCE + 1, i] = blur + mean + root, blur + max(mean - root, 0.0)
+        spots[VARIANCE + 2, i] = blur
+        # d(unit ray) / d(shift) = (1 - ray ray^T) / length, and distance / length is the ray's z.
+        rx, ry, rz = nx, ny, nz
+        spots[SHIFT, i], spots[SHIFT + 1, i], spots[SHIFT + 2, i] = (
+            rz * k * (1.0 - rx * rx), -rz * k * rx * ry, -rz * k * rx * rz)
+        spots[SHIFT + 3, i], spots[SHIFT + 4, i], spots[SHIFT + 5, i] = (
+            -rz * k * rx * ry, rz * k * (1.0 - ry * ry), -rz * k * ry * rz)
 
 
-@njit(cache=True, fastmath=FAST)
-def shift_directions(q, wavelength, out):
-    """Change of each q with a shift of the whole pattern, per radian of shift / distance in x and y: out (n, 3, 2)."""
-    for i in range(q.shape[0]):
-        x, y, z = q[i, 0] * wavelength, q[i, 1] * wavelength, q[i, 2] * wavelength + 1.0
-        scale = z / wavelength
-        out[i, 0, 0], out[i, 1, 0], out[i, 2, 0] = scale * (1.0 - x * x), -scale * x * y, -scale * x * z
-        out[i, 0, 1], out[i, 1, 1], out[i, 2, 1] = -scale * x * y, scale * (1.0 - y * y), -scale * y * z
-
-
-@njit(cache=True, fastmath=FAST)
+@kernel
 def lattice_matrix(rotation, strain, reciprocal, out):
     """(3, 3) matrix rotation (1 + strain) reciprocal^T: laboratory q = out h. strain (6,) xx yy zz yz xz xy,
     the last three times sqrt 2 (so that its length is rotation invariant)."""
@@ -87,203 +85,80 @@ def lattice_matrix(rotation, strain, reciprocal, out):
             out[i, j] = rotation[i, 0] * a + rotation[i, 1] * b + rotation[i, 2] * c
 
 
-@njit(cache=True, fastmath=FAST)
-def nearest_point(matrix, inverse, x, y, z, h):
-    """Nearest lattice point's indices of a vector into h (3,)."""
-    for i in range(3):
-        h[i] = np.rint(inverse[i, 0] * x + inverse[i, 1] * y + inverse[i, 2] * z)
+@inlined
+def compare(spots, i, m, n, tx, ty, scale, wide, wide_q):
+    """Spot i beside its nearest lattice point: what loops over spots need, as plain numbers (so that they stay in
+    registers; a loop that stores more than one of them is not vectorised).
 
-
-@njit(cache=True, fastmath=FAST)
-def _derivatives(p, rotation, h, reciprocal, shift, jacobian):
-    """d(q predicted - q observed) by the 11 parameters: jacobian (11, 3). p (3,) is the predicted vector."""
-    x, y, z = p[0], p[1], p[2]
-    jacobian[0, 0], jacobian[0, 1], jacobian[0, 2] = 0.0, -z, y
-    jacobian[1, 0], jacobian[1, 1], jacobian[1, 2] = z, 0.0, -x
-    jacobian[2, 0], jacobian[2, 1], jacobian[2, 2] = -y, x, 0.0
-    for i in range(3):
-        jacobian[3, i], jacobian[4, i] = shift[i, 0], shift[i, 1]
-    a = h[0] * reciprocal[0, 0] + h[1] * reciprocal[1, 0] + h[2] * reciprocal[2, 0]
-    b = h[0] * reciprocal[0, 1] + h[1] * reciprocal[1, 1] + h[2] * reciprocal[2, 1]
-    c = h[0] * reciprocal[0, 2] + h[1] * reciprocal[1, 2] + h[2] * reciprocal[2, 2]
-    for i in range(3):
-        u, v, w = rotation[i, 0], rotation[i, 1], rotation[i, 2]
-        jacobian[5, i], jacobian[6, i], jacobian[7, i] = u * a, v * b, w * c
-        jacobian[8, i] = ROOT_HALF * (v * c + w * b)
-        jacobian[9, i] = ROOT_HALF * (u * c + w * a)
-        jacobian[10, i] = ROOT_HALF * (u * b + v * a)
-
-
-@njit(cache=True, fastmath=FAST)
-def fit_lattice(q, frames, variances, shifts, reciprocal, precision, schedule, n_free, rotation, free, member, indices,
-                work):
-    """Fit a known cell to spots: most probable rotation, shift of the pattern and strain; returns the log odds.
-
-    Gauss-Newton on the mixture of the module's text: each round weights spots by their membership (expectation
-    maximisation), with errors widened at first as the schedule says.
-
-    q (n, 3), frames (n, 3, 3), variances (n, 3), shifts (n, 3, 2): spots; reciprocal (3, 3) rows a*, b*, c* in the
-    crystal's frame; precision (8, 8): prior of shift (radians) and strain; schedule (rounds, 2): widening as 1/angstrom
-    and as a share of |q|; n_free: 3, 5 or 11 parameters; rotation (3, 3) and free (8,) [shift, strain] are changed in
-    place; member (n,) probability that the spot belongs to the lattice; indices (n, 3); work: see `new_work`.
+    m, n: 9 numbers of the matrix from h to q and of its inverse; tx, ty shift, radians; scale: V* times the density
+    at 0; wide (1/angstrom^2) and wide_q add to the variances. Returns the indices, the predicted vector, its
+    difference from the observed one, inverse variances, chi square's Student weight, odds.
     """
-    normal, gradient, jacobian, small, matrix, inverse = work
-    share = 0.5
-    volume = 0.0
-    for k in range(schedule.shape[0]):
-        volume = _state(rotation, free, reciprocal, matrix, inverse)
-        _prior(normal, gradient, precision, free, n_free)
-        share = _gather(q, frames, variances, shifts, reciprocal, rotation, free, schedule[k, 0], schedule[k, 1],
-                        share, volume, matrix, inverse, member, indices, n_free, normal, gradient, jacobian, small)
-        if not solve_positive(normal, n_free, gradient):
-            return -np.inf
-        _step(gradient, n_free, rotation, free, small)
-    volume = _state(rotation, free, reciprocal, matrix, inverse)
-    return log_odds(q, frames, variances, shifts, free, share, volume, matrix, inverse, member, indices) - 0.5 * _cost(
-        precision, free, n_free)
+    x = spots[0, i] - spots[12, i] * tx - spots[15, i] * ty
+    y = spots[1, i] - spots[13, i] * tx - spots[16, i] * ty
+    z = spots[2, i] - spots[14, i] * tx - spots[17, i] * ty
+    h = np.rint(n[0] * x + n[1] * y + n[2] * z)
+    k = np.rint(n[3] * x + n[4] * y + n[5] * z)
+    l = np.rint(n[6] * x + n[7] * y + n[8] * z)
+    px, py, pz = m[0] * h + m[1] * k + m[2] * l, m[3] * h + m[4] * k + m[5] * l, m[6] * h + m[7] * k + m[8] * l
+    dx, dy, dz = px - x, py - y, pz - z
+    more = wide + wide_q * spots[18, i]
+    i1, i2, i3 = 1.0 / (spots[9, i] + more), 1.0 / (spots[10, i] + more), 1.0 / (spots[11, i] + more)
+    r1 = dx * spots[3, i] + dy * spots[4, i] + dz * spots[5, i]
+    r2 = dx * spots[6, i] + dy * spots[7, i] + dz * spots[8, i]
+    chi2 = (i1 - i3) * r1 * r1 + (i2 - i3) * r2 * r2 + i3 * (dx * dx + dy * dy + dz * dz)
+    t = 1.0 / (1.0 + chi2 * (1.0 / FREEDOM))
+    # The point 0 0 0 explains nothing.
+    odds = scale * t * t * t * np.sqrt(t * i1 * i2 * i3) * min(1.0, abs(h) + abs(k) + abs(l))
+    return h, k, l, px, py, pz, dx, dy, dz, i1, i2, i3, r1, r2, t, odds
 
 
-@njit(cache=True, fastmath=FAST)
-def _state(rotation, free, reciprocal, matrix, inverse):
-    lattice_matrix(rotation, free[2:], reciprocal, matrix)
-    return abs(invert(matrix, inverse))
+@kernel
+def nine(matrix):
+    """A 3x3 matrix as 9 numbers."""
+    return (matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[1, 0], matrix[1, 1], matrix[1, 2],
+            matrix[2, 0], matrix[2, 1], matrix[2, 2])
 
 
-@njit(cache=True, fastmath=FAST)
-def _prior(normal, gradient, precision, free, n_free):
-    for i in range(n_free):
-        gradient[i] = 0.0
-        for j in range(i + 1):
-            normal[i, j] = 0.0
-    for i in range(3):
-        normal[i, i] = 1e-3
-    for i in range(3, n_free):
-        for j in range(3, n_free):
-            if j <= i:
-                normal[i, j] = precision[i - 3, j - 3]
-            gradient[i] -= precision[i - 3, j - 3] * free[j - 3]
-
-
-@njit(cache=True, fastmath=FAST)
-def _cost(precision, free, n_free):
-    total = 0.0
-    for i in range(n_free - 3):
-        for j in range(n_free - 3):
-            total += precision[i, j] * free[i] * free[j]
+@kernel
+def log_product(spots, matrix, inverse, shift, share, wide, wide_q):
+    """Log odds of a lattice at a given share of spots explained; repeated claims on a lattice point all count."""
+    m, n = nine(matrix), nine(inverse)
+    scale = PEAK_DENSITY * abs(determinant(matrix))
+    tx, ty, wide, wide_q, total = shift[0], shift[1], wide * wide, wide_q * wide_q, 0.0
+    # One logarithm for 64 spots: two lanes of 32 odds below 1e9 cannot overflow.
+    for first in range(0, spots.shape[1], 64):
+        product = 1.0
+        for i in range(first, min(first + 64, spots.shape[1])):
+            odds = compare(spots, i, m, n, tx, ty, scale, wide, wide_q)[15]
+            product *= 1.0 + spots[19, i] * share * (odds - 1.0)
+        total += np.log(product)
     return total
 
 
-@njit(cache=True, fastmath=FAST)
-def _step(change, n_free, rotation, free, small):
-    # Half a radian or half the cell in one step is no refinement: such steps are shortened.
-    turn(rotation, change[0], change[1], change[2], small)
-    rotation[:] = small
-    for i in range(3, n_free):
-        free[i - 3] += change[i]
-
-
-@njit(cache=True, fastmath=FAST)
-def _gather(q, frames, variances, shifts, reciprocal, rotation, free, wide, wide_q, share, volume, matrix, inverse,
-            member, indices, n_free, normal, gradient, jacobian, p):
-    """One round's normal equations; returns the new share of spots explained."""
-    h = p[1]
-    total = 0.0
-    for i in range(q.shape[0]):
-        x = q[i, 0] - shifts[i, 0, 0] * free[0] - shifts[i, 0, 1] * free[1]
-        y = q[i, 1] - shifts[i, 1, 0] * free[0] - shifts[i, 1, 1] * free[1]
-        z = q[i, 2] - shifts[i, 2, 0] * free[0] - shifts[i, 2, 1] * free[1]
-        nearest_point(matrix, inverse, x, y, z, h)
-        for c in range(3):
-            p[0, c] = matrix[c, 0] * h[0] + matrix[c, 1] * h[1] + matrix[c, 2] * h[2]
-            indices[i, c] = int(h[c])
-        dx, dy, dz = p[0, 0] - x, p[0, 1] - y, p[0, 2] - z
-        more = wide * wide + wide_q * wide_q * (x * x + y * y + z * z)
-        chi2, peak = 0.0, volume * PEAK_DENSITY
-        for k in range(3):
-            r = dx * frames[i, k, 0] + dy * frames[i, k, 1] + dz * frames[i, k, 2]
-            v = variances[i, k] + more
-            chi2 += r * r / v
-            peak /= np.sqrt(v)
-        t = 1.0 / (1.0 + chi2 / FREEDOM)
-        odds = peak * t * t * t * np.sqrt(t)
-        if h[0] == 0.0 and h[1] == 0.0 and h[2] == 0.0:
-            odds = 0.0
-        member[i] = share * odds / (1.0 - share + share * odds)
-        total += member[i]
-        weight = member[i] * t * (FREEDOM + 3.0) / FREEDOM
-        if weight < 1e-3:
-            continue
-        _derivatives(p[0], rotation, h, reciprocal, shifts[i], jacobian)
-        for k in range(3):
-            _add_residual(frames[i, k], dx, dy, dz, weight / (variances[i, k] + more), n_free, jacobian, normal, gradient)
-    return min(max(total / q.shape[0], 0.05), 0.95)
-
-
-@njit(cache=True, fastmath=FAST)
-def _add_residual(direction, dx, dy, dz, weight, n_free, jacobian, normal, gradient):
-    f0, f1, f2 = direction[0], direction[1], direction[2]
-    r = dx * f0 + dy * f1 + dz * f2
-    row = jacobian[:, 3]
-    for a in range(n_free):
-        row[a] = f0 * jacobian[a, 0] + f1 * jacobian[a, 1] + f2 * jacobian[a, 2]
-    for a in range(n_free):
-        w = weight * row[a]
-        gradient[a] -= w * r
-        for b in range(a + 1):
-            normal[a, b] += w * row[b]
-
-
-@njit(cache=True, fastmath=FAST)
-def log_odds(q, frames, variances, shifts, free, share, volume, matrix, inverse, member, indices):
-    """Log of the odds of the lattice against chance, at the best of a few shares; fills member and indices."""
-    h = np.empty(3)
-    for i in range(q.shape[0]):
-        x = q[i, 0] - shifts[i, 0, 0] * free[0] - shifts[i, 0, 1] * free[1]
-        y = q[i, 1] - shifts[i, 1, 0] * free[0] - shifts[i, 1, 1] * free[1]
-        z = q[i, 2] - shifts[i, 2, 0] * free[0] - shifts[i, 2, 1] * free[1]
-        nearest_point(matrix, inverse, x, y, z, h)
-        dx = matrix[0, 0] * h[0] + matrix[0, 1] * h[1] + matrix[0, 2] * h[2] - x
-        dy = matrix[1, 0] * h[0] + matrix[1, 1] * h[1] + matrix[1, 2] * h[2] - y
-        dz = matrix[2, 0] * h[0] + matrix[2, 1] * h[1] + matrix[2, 2] * h[2] - z
-        chi2 = 0.0
-        for k in range(3):
-            r = dx * frames[i, k, 0] + dy * frames[i, k, 1] + dz * frames[i, k, 2]
-            chi2 += r * r / variances[i, k]
-            indices[i, k] = int(h[k])
-        t = 1.0 / (1.0 + chi2 / FREEDOM)
-        root = np.sqrt(t / (variances[i, 0] * variances[i, 1] * variances[i, 2]))
-        member[i] = volume * PEAK_DENSITY * t * t * t * root
-        if h[0] == 0.0 and h[1] == 0.0 and h[2] == 0.0:
-            member[i] = 0.0
-    _drop_repeats(member, indices)
-    for _ in range(3):
-        total = 0.0
-        for i in range(member.size):
-            total += share * member[i] / (1.0 - share + share * member[i])
-        share = min(max(total / member.size, 0.5 / member.size), 1.0 - 0.5 / member.size)
-    total = 0.0
-    for i in range(member.size):
-        total += np.log(1.0 - share + share * member[i])
-        member[i] = share * member[i] / (1.0 - share + share * member[i])
-    return total
-
-
-@njit(cache=True, fastmath=FAST)
-def _drop_repeats(odds, indices):
-    """A lattice point explains one spot: the others that claim it (split peaks, streaks) count as unexplained."""
+@kernel
+def fill_odds(spots, matrix, inverse, shift, odds, indices):
+    """Odds (n,) and nearest indices (n, 3) int64 of each spot; n may be smaller than the table."""
+    m, n = nine(matrix), nine(inverse)
+    scale = PEAK_DENSITY * abs(determinant(matrix))
     for i in range(odds.size):
-        if odds[i] <= 1.0:
-            continue
-        for j in range(i):
-            if odds[j] > 1.0 and (indices[i, 0] == indices[j, 0] and indices[i, 1] == indices[j, 1]
-                                  and indices[i, 2] == indices[j, 2]):
-                if odds[j] >= odds[i]:
-                    odds[i] = 0.0
-                    break
-                odds[j] = 0.0
+        got = compare(spots, i, m, n, shift[0], shift[1], scale, 0.0, 0.0)
+        indices[i, 0], indices[i, 1], indices[i, 2] = int(got[0]), int(got[1]), int(got[2])
+        odds[i] = got[15]
 
 
-def new_work():
-    """Scratch for `fit_lattice`: normal equations, gradient, derivatives, two small matrices, a state and its inverse."""
-    n = N_PARAMETERS
-    return np.zeros((n, n)), np.zeros(n), np.zeros((n, 4)), np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 3))
+def spot_table(q, sigma, wavelength, radius, mosaicity, bandwidth):
+    """(ROWS, m) spot table of q (n, 3); arguments as `fill_spots`, `sigma` may be a scalar."""
+    spots = np.empty((ROWS, 8 * ((len(q) + 7) // 8)))
+    sigma = np.broadcast_to(np.asarray(sigma, float), len(q))
+    fill_spots(np.ascontiguousarray(q, float), np.ascontiguousarray(sigma), float(wavelength), float(radius),
+               float(mosaicity), float(bandwidth), spots)
+    return spots
+
+
+def subset(spots, keep):
+    """Spot table of some spots, by index."""
+    out = np.zeros((ROWS, 8 * ((len(keep) + 7) // 8)))
+    out[VARIANCE:VARIANCE + 3] = 1.0
+    out[:, :len(keep)] = spots[:, keep]
+    return out

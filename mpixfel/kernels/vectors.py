@@ -8,14 +8,27 @@ from numba import njit
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
-@njit(cache=True, fastmath=FAST)
+def kernel(function, **options):
+    """Compile with reordering allowed and without the check for division by 0, which keeps loops from vectorising.
+
+    A file's cached code is not renewed when what it calls in another file has changed.
+    """
+    return njit(cache=True, fastmath=FAST, error_model="numpy", **options)(function)
+
+
+def inlined(function):
+    """As `kernel`, pasted into its callers: a loop that calls is not vectorised."""
+    return kernel(function, inline="always")
+
+
+@kernel
 def determinant(m):
     """Determinant of a 3x3 matrix."""
     return (m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1]) - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])
             + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0]))
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def invert(m, out):
     """Inverse of a 3x3 matrix into `out` (not `m` itself); returns the determinant, 0 leaves `out` untouched."""
     det = determinant(m)
@@ -29,7 +42,7 @@ def invert(m, out):
     return det
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def multiply(a, b, out):
     """Product of two 3x3 matrices into `out` (neither `a` nor `b`)."""
     for i in range(3):
@@ -37,7 +50,7 @@ def multiply(a, b, out):
             out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def turn(u, x, y, z, out):
     """`u` turned by the rotation vector (x, y, z), radians, laboratory frame: R(x, y, z) u into `out` (Rodrigues)."""
     angle = np.sqrt(x * x + y * y + z * z)
@@ -54,7 +67,7 @@ def turn(u, x, y, z, out):
         out[2, j] = d + s * (x * b - y * a) + c * (z * along - square * d)
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def solve_positive(m, n, x):
     """Solve the leading n x n system m x = x in place by Cholesky factors; returns False where m is not positive."""
     for i in range(n):
@@ -81,18 +94,31 @@ def solve_positive(m, n, x):
     return True
 
 
-@njit(cache=True, fastmath=FAST)
+@kernel
 def keep_best(score, index, best):
-    """Indices of the largest scores into `index`, best first, their scores into `best`; returns how many."""
+    """Indices of the largest scores into `index` (in no order), their scores into `best`; returns how many.
+
+    A heap with the least of the kept at its top: a list in order would have to be moved at each find.
+    """
     room, n = index.size, 0
     for i in range(score.size):
         s = score[i]
-        if n == room and s <= best[n - 1]:
-            continue
-        k = n if n < room else n - 1
-        n += n < room
-        while k > 0 and best[k - 1] < s:
-            best[k], index[k] = best[k - 1], index[k - 1]
-            k -= 1
-        best[k], index[k] = s, i
+        if n < room:
+            c = n
+            n += 1
+            while c > 0 and best[(c - 1) // 2] > s:
+                best[c], index[c] = best[(c - 1) // 2], index[(c - 1) // 2]
+                c = (c - 1) // 2
+            best[c], index[c] = s, i
+        elif s > best[0]:
+            c = 0
+            while 2 * c + 1 < room:
+                child = 2 * c + 1
+                if child + 1 < room and best[child + 1] < best[child]:
+                    child += 1
+                if best[child] >= s:
+                    break
+                best[c], index[c] = best[child], index[child]
+                c = child
+            best[c], index[c] = s, i
     return n

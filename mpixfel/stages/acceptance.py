@@ -1,8 +1,8 @@
 """When to believe a lattice: the odds that chance reaches, measured on random spots.
 
 The best log odds that the search finds among spots that follow no lattice is an extreme value, so its distribution is
-Gumbel's. Location and scale depend on the cell, the errors and the number of spots; they are measured at the start on
-lists of random spots that keep the lengths of scattering vectors and lose everything else.
+Gumbel's. Its location depends on the cell, on the number of spots, and on the fineness, log(|q| / error of a spot),
+for that says how many orientations differ; it is measured at the start on lists of random spots.
 """
 from typing import NamedTuple
 
@@ -12,36 +12,33 @@ EULER = 0.5772156649015329
 
 
 class Null(NamedTuple):
-    """What chance reaches: Gumbel location and scale of the best log odds, at some numbers of spots."""
+    """What chance reaches: Gumbel location at some log numbers of spots (m,) and two finenesses, and scale."""
 
-    n_spots: np.ndarray
-    location: np.ndarray
+    log_spots: np.ndarray       # (m,)
+    fineness: np.ndarray        # (2,)
+    location: np.ndarray        # (m, 2)
     scale: float
 
-    def bound(self, n, rate):
-        """Log odds that chance exceeds with probability `rate` for n spots."""
-        return self.at(n) - self.scale * np.log(-np.log1p(-rate))
+    def at(self, n, fineness):
+        """Location for n spots; straight on beyond the finenesses that were measured."""
+        low, high = (np.interp(np.log(n), self.log_spots, self.location[:, i]) for i in range(2))
+        return float(low + (high - low) * (fineness - self.fineness[0]) / (self.fineness[1] - self.fineness[0]))
 
-    def at(self, n):
-        """Location for n spots."""
-        return float(np.interp(np.log(n), np.log(self.n_spots), self.location))
+    def bound(self, n, fineness, rate):
+        """Log odds that chance exceeds with probability `rate`."""
+        return self.at(n, fineness) - self.scale * np.log(-np.log1p(-rate))
 
-    def log10_odds(self, value, n):
-        """-log10 of the probability that chance reaches `value` among n spots."""
-        x = (value - self.at(n)) / self.scale
+    def log10_odds(self, value, n, fineness):
+        """-log10 of the probability that chance reaches `value`."""
+        x = (value - self.at(n, fineness)) / self.scale
         return float(x / np.log(10) if x > 20 else -np.log10(-np.expm1(-np.exp(-x))))
 
 
-def measure(best_odds, n_spots, repeats):
-    """`Null` from best_odds(n, i): the best log odds of the i-th random list of n spots (-inf: nothing found)."""
-    location, spread = [], []
-    for n in n_spots:
-        values = np.array([best_odds(n, i) for i in range(repeats)])
-        values = np.maximum(values, 0.0)
-        location.append(values.mean())
-        spread.append(values.std(ddof=1))
-    scale = max(1.0, float(np.sqrt(np.mean(np.square(spread))) * np.sqrt(6) / np.pi))
-    return Null(np.array(n_spots, float), np.array(location) - EULER * scale, scale)
+def measure(best_odds, n_spots, finenesses, repeats):
+    """`Null` from best_odds(n, fineness, i): the best log odds of the i-th random list of n spots."""
+    values = np.maximum([[[best_odds(n, f, i) for i in range(repeats)] for f in finenesses] for n in n_spots], 0.0)
+    scale = max(1.0, float(np.sqrt(np.mean(values.var(axis=2, ddof=1)))) * np.sqrt(6) / np.pi)
+    return Null(np.log(n_spots), np.array(finenesses), values.mean(axis=2) - EULER * scale, scale)
 
 
 def on_ewald_sphere(norms, wavelength, rng):

@@ -1,19 +1,25 @@
 """Indexing: which lattices do these spots belong to?"""
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.kernels import match
+from mpixfel.kernels import fit
 from mpixfel.kernels.geometry import scattering_vectors
+from mpixfel.kernels.match import spot_table
 from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.tables import LATTICE
-from mpixfel.stages import acceptance, search
+from mpixfel.stages import acceptance, lattices, search
 from mpixfel.stages.check import check_options
+from mpixfel.stages.forms import lattice_axes, make_form
 from mpixfel.stages.interface import option
+from mpixfel.stages.spread import FWHM, known_spread
 
+STAGE = "indexing"
 FEWEST_SPOTS = 5
+NULL_SPOTS, NULL_FINENESS, NULL_REPEATS = (6, 30), (6.0, 7.5), 8
 
 
 class Spots(NamedTuple):
@@ -41,109 +47,106 @@ class Prepared(NamedTuple):
     """What `StagedIndexer` needs per rank."""
 
     forms: tuple
+    nulls: tuple
+    cell_sigmas: tuple      # relative, of each form
     grids: search.Grids
     work: tuple
+    radius: float           # of lattice points, 1/angstrom, one standard deviation
+    mosaicity: float        # radians
     shift_sigma_m: float
     shift_m: np.ndarray     # (2,) shift that the shot's geometry already holds
-    nulls: tuple
 
 
 @dataclass(frozen=True)
 class StagedIndexer:
-    """Indexing of a known cell: scan along its shortest axis, turn about it, fit, and weigh against chance."""
+    """Indexing of a known cell: scan along its shortest axes, turn about them, fit, and weigh against chance."""
 
     max_lattices: int = option(5, "lattices looked for in one event", low=1, high=50)
     false_positive_rate: float = option(0.001, "chance that an event of random spots gets a lattice", low=1e-12, high=0.5)
     cell_tolerance: float = option(0.02, "largest relative error of the given cell's axes", low=0.0, high=0.1)
     beam_tolerance_px: float = option(3.0, "largest error of the beam centre", "pixels", low=0.0, high=100.0)
-    point_radius: float = option(0.0015, "standard deviation of lattice points normal to the Ewald sphere",
+    point_radius: float = option(0.0015, "size of lattice points until the run has learnt it, one standard deviation",
                                  "1/angstrom", low=0.0, high=0.1)
-    mosaicity_deg: float = option(0.0, "standard deviation of the mosaic spread, added to the above", "degrees",
-                                  low=0.0, high=5.0)
 
     def __post_init__(self):
         check_options(self)
 
     def prepare(self, context):
         """Reduced cells, grids, and what chance reaches for each of them."""
-        learnt = context.learnt
-        shift = self.beam_tolerance_px / 2 * context.detector.pixel_size_m()
+        learnt, pixel = context.learnt, context.detector.pixel_size_m()
+        shift = max(self.beam_tolerance_px, 0.2) / 2 * pixel
         if learnt.n_lattices >= 5 and np.all(np.isfinite(learnt.beam_shift_sigma_m)):
-            shift = max(2 * max(learnt.beam_shift_sigma_m), 0.3 * context.detector.pixel_size_m())
-        forms = tuple(search.make_form(cell, self._cell_sigma(i, learnt)) for i, cell in enumerate(context.best_cells))
-        prepared = Prepared(forms, search.Grids(), match.new_work(), shift, np.array(learnt.beam_shift_m), ())
-        return prepared._replace(nulls=tuple(self._null(form, prepared) for form in forms))
+            shift = max(2 * max(learnt.beam_shift_sigma_m), 0.2 * pixel)
+        radius, mosaicity = self._spread(context)
+        sigmas = tuple(self._cell_sigma(i, learnt) for i in range(len(context.best_cells)))
+        # Chance is weighed with what a pixel's shift is at 0.1 m; distances of 0.05 to 0.5 m make no difference to it.
+        made = [_form_and_null(*pair, shift / 0.1, radius, mosaicity, context.beam.bandwidth_fwhm or 0.0)
+                for pair in zip(context.best_cells, sigmas)]
+        return Prepared(tuple(m[0] for m in made), tuple(m[1] for m in made), sigmas, search.Grids(), fit.new_work(),
+                        radius, mosaicity, shift, np.array(learnt.beam_shift_m))
+
+    def _spread(self, context):
+        """Radius of lattice points (1/angstrom) and mosaicity (radians), as standard deviations."""
+        learnt = context.learnt
+        if not (np.isfinite(learnt.half_mosaicity_deg) and np.isfinite(learnt.domain_size_angstrom)):
+            return self.point_radius, 0.0
+        spread = known_spread(context)
+        # Learnt from bright crystals: half as much again leaves room for others.
+        return 1.5 * np.sqrt(spread[0]) + 1e-4, 1.5 * np.sqrt(spread[1])
 
     def _cell_sigma(self, i, learnt):
         if i < len(learnt.cell_sigma) and learnt.n_lattices >= 5:
-            cell = learnt.cells[i].parameters
-            return max(0.001, 2 * float(np.max(np.array(learnt.cell_sigma[i][:3]) / cell[:3])))
-        return max(0.001, self.cell_tolerance / 2)
-
-    def _null(self, form, prepared, wavelength=1.3):
-        # A resolution of 8 orders along the shortest axis, or 2.5 angstrom: where such cells are measured.
-        reach = min(max(8 / form.shortest, 0.2), 1.0)
-
-        def best_odds(n, i):
-            rng = np.random.default_rng([n, i])
-            q = acceptance.on_ewald_sphere(reach * np.sqrt(rng.uniform(0.01, 1, n)), wavelength, rng)
-            model = search.error_model(q, np.full(n, 0.0003), wavelength, self.point_radius,
-                                       np.radians(self.mosaicity_deg), 0.0)
-            found = self._search(model, form, prepared.shift_sigma_m / 0.1, wavelength, prepared)
-            return found.log_odds if found else -np.inf
-
-        return acceptance.measure(best_odds, (5, 10, 30, 100), 12)
-
-    def _search(self, model, form, shift_sigma, wavelength, prepared):
-        tolerance = min(self.cell_tolerance, 1.0)
-        return search.search(model, form, shift_sigma, tolerance, prepared.grids, prepared.work)
+            cell = np.array(learnt.cells[i].parameters[:3])
+            return max(0.0015, 2 * float(np.max(np.array(learnt.cell_sigma[i][:3]) / cell)))
+        return max(0.0015, self.cell_tolerance / 2)
 
     def __call__(self, spots, shot, prepared, rng):
-        """-> LATTICE table, best first | Skip. `rng` is not used: the search is deterministic."""
-        distance = float(np.mean(np.abs(shot.geometry.origin[:, 2])))
+        """-> LATTICE table, best first | Skip. `rng` is not used: the search has no chance in it."""
         n = len(spots.q)
         if n < FEWEST_SPOTS:
-            return Skip("index", Reason.too_few_peaks, f"{n} spots, at least {FEWEST_SPOTS} are needed", {"n_spots": n})
-        model = search.error_model(spots.q, spots.sigma_q, shot.wavelength_angstrom, self.point_radius,
-                                   np.radians(self.mosaicity_deg), shot.bandwidth_fwhm / 2.3548)
-        shift_sigma = prepared.shift_sigma_m / distance
-        left, found, numbers = np.arange(n), [], {}
-        while len(found) < self.max_lattices and len(left) >= FEWEST_SPOTS:
-            best, numbers = self._best(model.subset(left), shift_sigma, shot.wavelength_angstrom, prepared)
-            if best is None:
-                break
-            form, fit, score = best
-            mine = fit.member > 0.5
-            found.append((form, fit, score, int(mine.sum())))
-            left = left[~mine]
+            return Skip(STAGE, Reason.too_few_peaks, f"{n} spots, at least {FEWEST_SPOTS} are needed", {"n_spots": n})
+        distance = float(np.mean(np.abs(shot.geometry.origin[:, 2])))
+        table = spot_table(spots.q, spots.sigma_q, shot.wavelength_angstrom, prepared.radius, prepared.mosaicity,
+                           shot.bandwidth_fwhm / FWHM)
+        known = tuple(search.knowledge(form.precision, prepared.shift_sigma_m / distance, shot.wavelength_angstrom, sigma)
+                      for form, sigma in zip(prepared.forms, prepared.cell_sigmas))
+        job = lattices.Job(table, n, prepared.forms, known, prepared.nulls, self.false_positive_rate, prepared.grids,
+                           prepared.work)
+        found, numbers = lattices.find(job, self.max_lattices, FEWEST_SPOTS)
         if not found:
-            return Skip("index", Reason.no_cell_found, "best match within what chance reaches", numbers)
-        return np.concatenate([self._row(prepared, i, f, s, m, distance) for i, f, s, m in found])
+            return _skip(numbers)
+        return np.concatenate([_row(prepared, one, distance) for one in found])
 
-    def _best(self, model, shift_sigma, wavelength, prepared):
-        """The best form's (index, fit, score) if chance does not reach it, and the numbers behind that."""
-        n, best, numbers = len(model.q), None, {}
-        for i, form in enumerate(prepared.forms):
-            found = self._search(model, form, shift_sigma, wavelength, prepared)
-            if found is None:
-                continue
-            bound = prepared.nulls[i].bound(n, self.false_positive_rate / len(prepared.forms))
-            if not numbers or found.log_odds - bound > numbers["log_odds"] - numbers["bound"]:
-                numbers = {"n_spots": n, "log_odds": found.log_odds, "bound": bound,
-                           "n_matched": int((found.member > 0.5).sum())}
-                if found.log_odds > bound and numbers["n_matched"] >= FEWEST_SPOTS:
-                    best = i, found, prepared.nulls[i].log10_odds(found.log_odds, n)
-        return best, numbers
 
-    def _row(self, prepared, index, fit, score, n_matched, distance):
-        form = prepared.forms[index]
-        row = np.zeros(1, LATTICE)
-        matrix = np.empty((3, 3))
-        match.lattice_matrix(fit.rotation, fit.free[2:], form.reciprocal, matrix)
-        axes = form.conventional @ np.linalg.inv(matrix)
-        row["reciprocal_axes"] = np.linalg.inv(axes).T
-        row["cell"] = cell_parameters(row["reciprocal_axes"][0])
-        row["centring"], row["space_group"] = form.cell.centring.encode(), form.cell.space_group.encode()
-        row["form"], row["n_indexed"], row["score"] = index, n_matched, score
-        row["beam_shift"], row["distance_scale"] = fit.free[:2] * distance - prepared.shift_m, 1.0
-        return row
+def _skip(numbers):
+    if numbers["best_possible"] < numbers["bound"]:
+        return Skip(STAGE, Reason.too_few_spots_for_cell,
+                    f"{numbers['n_spots']} spots could not be told from chance with this cell", numbers)
+    return Skip(STAGE, Reason.no_cell_found, "the best match is within what chance reaches", numbers)
+
+
+def _row(prepared, one, distance):
+    form, row = prepared.forms[one.form], np.zeros(1, LATTICE)
+    row["reciprocal_axes"] = lattice_axes(form, one.fit.rotation, one.fit.free[2:])
+    row["cell"] = cell_parameters(row["reciprocal_axes"][0])
+    row["centring"], row["space_group"] = form.cell.centring.encode(), form.cell.space_group.encode()
+    row["form"], row["n_indexed"], row["score"] = one.form, int(np.sum(one.fit.member > 0.5)), one.score
+    row["beam_shift"], row["distance_scale"] = one.fit.free[:2] * distance - prepared.shift_m, 1.0
+    return row
+
+
+@lru_cache(maxsize=64)
+def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_fwhm, wavelength=1.3):
+    """(`Form`, `Null`) of a cell; remembered, for a run prepares several times."""
+    form, grids, work = make_form(cell, cell_sigma), search.Grids(), fit.new_work()
+    known = search.knowledge(form.precision, shift_sigma, wavelength, cell_sigma)
+    reach = min(max(8 / form.scans[0].length, 0.2), 1.0)
+
+    def best_odds(n, fineness, i):
+        rng = np.random.default_rng([n, i])
+        q = acceptance.on_ewald_sphere(reach * np.sqrt(rng.uniform(0.01, 1, n)), wavelength, rng)
+        table = spot_table(q, reach * 0.9 / np.exp(fineness), wavelength, radius, mosaicity, bandwidth_fwhm / FWHM)
+        found = search.search(table, form, known, grids, work, search.THOROUGH)
+        return found.log_odds if found else 0.0
+
+    return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS)

@@ -4,29 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.kernels import lattice, match
+from mpixfel.kernels import fit, lattice, pairs
+from mpixfel.kernels.match import Q, Q2, WEIGHT, subset
 from mpixfel.kernels.vectors import keep_best
-from mpixfel.model.symmetry import lattice_rotations, primitive_basis, reduce_basis, rotation_matrices
 
-TRIM_CYCLES = np.array([0.25, 0.15, 0.1, 0.07])
-MAX_SCAN_SPOTS = 64
-MAX_AXES = 30
+TRIM_CYCLES = np.array([0.25, 0.15, 0.08], np.float32)
+SCAN_SPOTS = 64
+COARSE_SPOTS = 64
 AXES_REFINED = 200
 TURNS_KEPT = 2
-
-
-class ErrorModel(NamedTuple):
-    """Spots as the fit sees them: see `kernels.match`."""
-
-    q: np.ndarray           # (n, 3) 1/angstrom
-    frames: np.ndarray      # (n, 3, 3)
-    variances: np.ndarray   # (n, 3)
-    shifts: np.ndarray      # (n, 3, 2)
-    norm: np.ndarray        # (n,) |q|
-
-    def subset(self, keep):
-        """Some of the spots."""
-        return ErrorModel(*(np.ascontiguousarray(a[keep]) for a in self))
 
 
 class Fit(NamedTuple):
@@ -39,87 +25,39 @@ class Fit(NamedTuple):
     indices: np.ndarray     # (n, 3) of the primitive cell
 
 
-def error_model(q, sigma, wavelength, radius, mosaicity, bandwidth):
-    """`ErrorModel` of q (n, 3); arguments as `kernels.match.error_model`."""
-    n = len(q)
-    out = ErrorModel(np.ascontiguousarray(q, float), np.empty((n, 3, 3)), np.empty((n, 3)), np.empty((n, 3, 2)),
-                     np.sqrt(np.einsum("ij,ij->i", q, q)))
-    match.error_model(out.q, wavelength, sigma, radius, mosaicity, bandwidth, out.frames, out.variances)
-    match.shift_directions(out.q, wavelength, out.shifts)
-    return out
+@dataclass(frozen=True)
+class Effort:
+    """How far the search goes."""
+
+    scanned: int = 1            # axes of the cell that are looked for, shortest first
+    scan: float = 1.5e6         # directions times spots
+    cycles: float = 0.16        # error of the cell times the order of the axis up to which spots are scanned
+    axes: int = 30              # directions about which the cell is turned
+    coarse: int = 16            # turns fitted to spots of low resolution
+    fine: int = 3               # of these, fitted to all spots
+    pair_spots: int = 8         # up to how many spots pairs are tried
+    pair_budget: float = 3e5    # comparisons
 
 
-def fibonacci_hemisphere(n):
-    """(3, n) float32 unit vectors, evenly spread over half the sphere (Swinbank and Purser 2006)."""
-    i = np.arange(n) + 0.5
-    z = i / n
-    angle = np.pi * (1 + 5 ** 0.5) * i
-    r = np.sqrt(1 - z * z)
-    return np.ascontiguousarray([r * np.cos(angle), r * np.sin(angle), z], dtype=np.float32)
+QUICK = Effort()
+THOROUGH = Effort(scanned=2, scan=6e6, cycles=0.4, axes=60, coarse=48, fine=4, pair_spots=40, pair_budget=1.5e6)
 
 
-@dataclass(frozen=True, eq=False)
-class Form:
-    """One known cell, ready for the search."""
+@dataclass(frozen=True)
+class Knowledge:
+    """How well cell and beam are known: standard deviations."""
 
-    cell: object                # UnitCell
-    axes: np.ndarray            # (3, 3) rows: reduced primitive axes, angstrom, shortest first
-    reciprocal: np.ndarray      # (3, 3) rows
-    conventional: np.ndarray    # (3, 3) integers: conventional axes = conventional @ axes
-    reference: np.ndarray       # (5, 3) see kernels.lattice.turns_about_axes
-    signs: np.ndarray           # 1 or 2 directions of the shortest axis that differ
-    turns: int                  # order of the symmetry about the shortest axis
-    alternatives: np.ndarray    # (n, 3, 3) pseudo-symmetric settings: rotations in the crystal's frame
-    precision: np.ndarray       # (6, 6) prior precision of the strain
-
-    @property
-    def longest(self):
-        return float(np.linalg.norm(self.axes[2]))
-
-    @property
-    def shortest(self):
-        return float(np.linalg.norm(self.axes[0]))
+    precision: np.ndarray   # (8, 8) prior of shift (radians) and strain
+    shift_q: float          # 1/angstrom, what the shift makes of q
+    cell: float             # relative
 
 
-def strain_precision(rotations, allowed, forbidden):
-    """(6, 6) prior precision of strain: relative standard deviation `allowed` within the symmetry, `forbidden` else."""
-    basis = np.zeros((6, 3, 3))
-    for i in range(3):
-        basis[i, i, i] = 1.0
-        j, k = (i + 1) % 3, (i + 2) % 3
-        basis[3 + i, j, k] = basis[3 + i, k, j] = np.sqrt(0.5)
-    turned = np.einsum("nij,ajk,nlk->ail", rotations, basis, rotations) / len(rotations)
-    project = np.einsum("aij,bij->ab", turned, basis)
-    return project / allowed ** 2 + (np.eye(6) - project) / forbidden ** 2
-
-
-def make_form(cell, allowed=0.01, forbidden=0.002):
-    """`Form` of a `UnitCell`; `allowed` and `forbidden`: see `strain_precision`."""
-    axes = reduce_basis(primitive_basis(cell))
-    length = np.linalg.norm(axes[0])
-    z = axes[0] / length
-    x = axes[1] - z * (z @ axes[1])
-    x /= np.linalg.norm(x)
-    turn = np.array([x, np.cross(z, x), z])
-    strict, loose = lattice_rotations(axes, 1e-3), lattice_rotations(axes, 0.025)
-    about = sum(1 for m in loose if tuple(m[0]) == (1, 0, 0))
-    flips = any(tuple(m[0]) == (-1, 0, 0) for m in loose)
-    return Form(cell, axes, np.ascontiguousarray(np.linalg.inv(axes).T),
-                np.rint(cell.direct_axes() @ np.linalg.inv(axes)).astype(int),
-                np.ascontiguousarray(np.vstack([turn, axes[1:] @ turn.T])),
-                np.array([1.0] if flips else [1.0, -1.0]), about, _settings(axes, strict, loose),
-                strain_precision(rotation_matrices(axes, strict), allowed, forbidden))
-
-
-def _settings(axes, strict, loose):
-    """One rotation for each setting that is nearly, but not, equivalent: cosets of the strict symmetry."""
-    seen, out = {m.tobytes() for m in strict}, []
-    for m in loose:
-        if m.tobytes() not in seen:
-            out.append(m)
-            seen.update((m @ s).tobytes() for s in strict)
-            seen.update((s @ m).tobytes() for s in strict)
-    return rotation_matrices(axes, out) if out else np.zeros((0, 3, 3))
+def knowledge(form_precision, shift_sigma, wavelength, cell_sigma):
+    """`Knowledge` from the strain's (6, 6) precision, the shift's standard deviation (radians) and the cell's."""
+    precision = np.zeros((8, 8))
+    precision[0, 0] = precision[1, 1] = shift_sigma ** -2
+    precision[2:, 2:] = form_precision
+    return Knowledge(precision, shift_sigma / wavelength, cell_sigma)
 
 
 class Grids:
@@ -129,8 +67,8 @@ class Grids:
         self._directions, self._turns = {}, {}
 
     def directions(self, n):
-        """At least n directions: (3, N) float32 and a buffer for their scores."""
-        size = 2048 * 2 ** max(0, int(np.ceil(2 * np.log2(n / 2048)))) // 1 if n <= 2048 else _step_up(n)
+        """At least n directions on half the sphere: (3, N) float32 and a buffer (N,) for their scores."""
+        size = int(1024 * 2 ** (np.ceil(2 * max(0.0, np.log2(n / 1024))) / 2))
         if size not in self._directions:
             self._directions[size] = fibonacci_hemisphere(size), np.empty(size, np.float32)
         return self._directions[size]
@@ -145,80 +83,154 @@ class Grids:
         return self._turns[n, order]
 
 
-def _step_up(n):
-    return int(2048 * 2 ** (np.ceil(2 * np.log2(n / 2048)) / 2))
+def fibonacci_hemisphere(n):
+    """(3, n) float32 unit vectors, evenly spread over half the sphere (Swinbank and Purser, Computers and Geosciences
+    32 (2006) 442)."""
+    i = np.arange(n) + 0.5
+    z = i / n
+    angle = np.pi * (1 + 5 ** 0.5) * i
+    r = np.sqrt(1 - z * z)
+    return np.ascontiguousarray([r * np.cos(angle), r * np.sin(angle), z], dtype=np.float32)
 
 
-def _padded(q, rows=None):
-    """q (n, 3) as (3, m) float32, m a multiple of 16, zeros at the end."""
-    n = len(q)
-    out = np.zeros((3, 16 * ((n + 15) // 16)), np.float32)
-    out[:, :n] = q.T
+def spread(n, room):
+    """At most `room` of n indices: the first half of the room as they come, the rest evenly over what follows."""
+    if n <= room:
+        return np.arange(n)
+    half = room // 2
+    return np.concatenate([np.arange(half), np.linspace(half, n - 1, room - half).astype(int)])
+
+
+def columns(spots, keep):
+    """(3, m) float32 q of some spots, zeros at the end, m a multiple of 16."""
+    out = np.zeros((3, 16 * ((len(keep) + 15) // 16)), np.float32)
+    out[:, :len(keep)] = spots[Q:Q + 3, keep]
     return out
 
 
-def scan_hypotheses(model, form, grids, tolerance):
-    """Rotations (k, 3, 3), best first, from the scan along the shortest axis."""
-    low = np.argsort(model.norm, kind="stable")[:MAX_SCAN_SPOTS]
-    scanned = _padded(model.q[low])
-    reach = float(np.quantile(model.norm[low], 0.8))
-    spacing = 0.22 / (form.shortest * reach)
-    directions, scores = grids.directions(min(2 * np.pi / (2.6 * spacing ** 2), 200_000))
-    lattice.scan_directions(directions, form.shortest, scanned, scores)
+def scan_spots(norm, length, orders, budget):
+    """(indices of the spots to scan, number of directions for them): as far out as the budget allows.
+
+    norm (n,) ascending |q|; length angstrom; orders of it, at most; budget of directions times spots. A direction is
+    off by at most half of 0.22 cycles at the 80th percentile.
+    """
+    for n in range(len(norm), 11, -max(1, len(norm) // 32)):
+        directions = 2 * np.pi / 2.6 * (length * norm[int(0.8 * (n - 1))] / 0.22) ** 2
+        if directions * min(n, SCAN_SPOTS) <= budget and length * norm[n - 1] <= orders:
+            return spread(n, SCAN_SPOTS), directions
+    n = min(len(norm), 12)
+    return np.arange(n), min(2 * np.pi / 2.6 * (length * norm[int(0.8 * (n - 1))] / 0.22) ** 2, budget / n)
+
+
+def scan(spots, n, form, axis, cell_sigma, grids, effort):
+    """(rotations (k, 3, 3), scores (k,)) from a scan along one axis of the cell and the turns about it.
+
+    spots: table of n spots, ascending |q|; axis: `ScanAxis`; cell_sigma: relative error of the axis.
+    """
+    norm = np.sqrt(spots[Q2, :n])
+    keep, n_directions = scan_spots(norm, axis.length, effort.cycles / cell_sigma, effort.scan)
+    low = columns(spots, keep)
+    directions, scores = grids.directions(n_directions)
+    expected = np.empty(32, np.float32)
+    lattice.expected_scores(axis.length, low, expected)
+    lattice.scan_directions(directions, axis.length, low, expected, scores)
     index, best = np.empty(AXES_REFINED, np.int64), np.empty(AXES_REFINED, np.float32)
-    n = keep_best(scores, index, best)
-    axes, axis_scores = np.empty((n, 3)), np.empty(n)
-    q32 = np.ascontiguousarray(model.q.T, dtype=np.float32)
-    n = lattice.refine_axes(index[:n], directions, form.shortest, model.q.T.copy(), tolerance + 0.02, TRIM_CYCLES, axes,
-                            axis_scores)
-    order = np.argsort(-axis_scores[:n], kind="stable")[:MAX_AXES]
-    reach = float(np.quantile(model.norm, 0.8))
-    cosines, sines, work = grids.turns(2 * np.pi * form.longest * reach / 0.25 / form.turns, form.turns)
-    rows = len(order) * len(form.signs) * TURNS_KEPT
+    kept = keep_best(scores, index, best)
+    axes, axis_scores = np.empty((kept, 3)), np.empty(kept)
+    padding = low.shape[1] - len(keep)
+    found = lattice.refine_axes(index[:kept], directions, axis.length, low, 2 * cell_sigma + 0.01, TRIM_CYCLES,
+                                padding + 4, axes, axis_scores)
+    order = np.argsort(-axis_scores[:found], kind="stable")[:effort.axes]
+    cosines, sines, work = grids.turns(2 * np.pi * form.longest * norm[int(0.8 * n)] / 0.25 / axis.order, axis.order)
+    rows = len(order) * len(axis.signs) * TURNS_KEPT
     turn_scores, rotations = np.empty(rows), np.empty((rows, 3, 3))
-    lattice.turns_about_axes(axes, order, form.signs, form.reference, form.shortest, q32, 0.15, cosines, sines, work,
+    lattice.turns_about_axes(axes, order, axis.signs, axis.reference, axis.length,
+                             np.ascontiguousarray(spots[Q:Q + 3, :n], np.float32), 0.15, cosines, sines, work,
                              TURNS_KEPT, turn_scores, rotations)
-    return rotations[np.argsort(-turn_scores, kind="stable")]
+    return rotations, turn_scores
+
+
+def from_pairs(spots, n, form, known, effort, room=64):
+    """Rotations (k, 3, 3) that pairs of spots allow, best first; spots: table of n spots, ascending |q|."""
+    used = min(n, effort.pair_spots // 2 + 4)
+    norm = np.sqrt(spots[Q2, :used])
+    i, j = np.triu_indices(used, 1)
+    # Candidates for a spot grow as q^2, so cheap pairs come first.
+    order = np.argsort(norm[i] * norm[j], kind="stable")
+    chosen = np.ascontiguousarray(np.column_stack([j, i])[order])
+    rotations, scores = np.empty((room, 3, 3)), np.empty(room)
+    wide = min(known.shift_q, 0.15 / form.longest)
+    found = pairs.pair_rotations(spots, chosen, form.points, form.lengths, form.unique, form.reciprocal,
+                                 known.shift_q, known.cell, wide, 0.01 + known.cell, effort.pair_budget,
+                                 rotations, scores, np.empty((5, 3, 3)))
+    return rotations[np.argsort(-scores[:found], kind="stable")]
+
+
+def hypotheses(spots, n, form, known, grids, effort):
+    """Rotations (k, 3, 3) worth a fit."""
+    parts = []
+    if n >= 5:
+        scans = [scan(spots, n, form, axis, known.cell, grids, effort) for axis in form.scans[:effort.scanned]]
+        rotations, scores = np.concatenate([s[0] for s in scans]), np.concatenate([s[1] for s in scans])
+        parts.append(rotations[np.argsort(-scores, kind="stable")[:effort.coarse]])
+    if n <= effort.pair_spots:
+        parts.append(from_pairs(spots, n, form, known, effort))
+    return np.concatenate(parts)
 
 
 def schedule(wide, wide_q, rounds, final):
     """(rounds + final, 2) widening of the errors, falling by 0.6 a round and then none."""
     fall = np.concatenate([0.6 ** np.arange(rounds), np.zeros(final)])
-    return np.ascontiguousarray(np.outer(fall, [wide, wide_q]))
+    return np.outer(fall, [wide, wide_q])
 
 
-def fit(model, form, precision, rotation, free, plan, n_free, work):
-    """One `Fit` from a starting rotation."""
-    n = len(model.q)
-    out = Fit(0.0, rotation.copy(), free.copy(), np.empty(n), np.empty((n, 3), np.int64))
-    odds = match.fit_lattice(model.q, model.frames, model.variances, model.shifts, form.reciprocal, precision, plan,
-                             n_free, out.rotation, out.free, out.member, out.indices, work)
-    return out._replace(log_odds=float(odds))
-
-
-def search(model, form, shift_sigma, tolerance, grids, work, tries=8, finalists=3):
-    """The best `Fit` of one lattice to the spots, or None where nothing could be tried.
-
-    shift_sigma: prior of the pattern's shift, radians; tolerance: relative uncertainty of the cell.
-    """
-    if len(model.q) < 5:
+def search(spots, form, known, grids, work, effort=QUICK):
+    """The best `Fit` of one lattice to a spot table, or None where nothing could be tried."""
+    n = int(spots[WEIGHT].sum())
+    if n < 4:
         return None
-    precision = np.zeros((8, 8))
-    precision[0, 0] = precision[1, 1] = shift_sigma ** -2
-    precision[2:, 2:] = form.precision
-    reach = float(np.quantile(model.norm, 0.8))
-    k = 1.0 / 1.3
-    wide = min(shift_sigma * k, 0.15 / form.longest)
-    coarse = schedule(wide, 0.15 / (form.longest * reach) + tolerance, 4, 0)
-    fits = []
-    for rotation in scan_hypotheses(model, form, grids, tolerance)[:tries]:
-        fits.append(fit(model, form, precision, rotation, np.zeros(8), coarse, 3, work))
-    fits.sort(key=lambda f: -f.log_odds)
-    fine = schedule(0.3 * wide, 0.5 * tolerance, 4, 3)
-    best = None
-    for start in fits[:finalists]:
-        for turn in (np.eye(3), *form.alternatives):
-            one = fit(model, form, precision, start.rotation @ turn, start.free, fine, match.N_PARAMETERS, work)
-            if best is None or one.log_odds > best.log_odds:
-                best = one
-    return best
+    order = np.argsort(spots[Q2, :n], kind="stable")
+    ascending = subset(spots, order)
+    rotations = hypotheses(ascending, n, form, known, grids, effort)
+    if not len(rotations):
+        return None
+    rotations, frees = _coarse(ascending, n, form, known, rotations, effort, work)
+    scores = np.empty(len(rotations))
+    fit.fit_many(ascending, form.reciprocal, known.precision, schedule(0.3 * _wide(form, known), 0.003, 4, 3),
+                 fit.N_PARAMETERS, rotations, frees, scores, work)
+    k = int(np.argmax(scores))
+    found = judge(ascending, n, form, known, rotations[k], frees[k], work)
+    back = np.empty(n, np.int64)
+    back[order] = np.arange(n)
+    return found._replace(member=found.member[back], indices=found.indices[back])
+
+
+def judge(spots, n, form, known, rotation, free, work):
+    """`Fit` of a lattice to a table of n spots as it stands."""
+    member, indices = np.empty(n), np.empty((n, 3), np.int64)
+    odds = fit.judge(spots, form.reciprocal, known.precision, rotation, free, work, member, indices)
+    return Fit(float(odds), rotation, free, member, indices)
+
+
+def _wide(form, known):
+    return min(known.shift_q, 0.15 / form.longest)
+
+
+def _coarse(spots, n, form, known, rotations, effort, work):
+    """The best few (rotations, frees) by a fit to some of the spots, settings like them included."""
+    some = subset(spots, spread(n, COARSE_SPOTS))
+    reach = np.sqrt(spots[Q2, int(0.8 * n)])
+    frees, scores = np.zeros((len(rotations), 8)), np.empty(len(rotations))
+    plan = schedule(_wide(form, known), 0.15 / (form.longest * reach) + 0.5 * known.cell, 5, 1)
+    fit.fit_many(some, form.reciprocal, known.precision, plan, fit.N_PARAMETERS, rotations, frees, scores, work)
+    best = np.argsort(-scores, kind="stable")[:effort.fine]
+    rotations, frees, scores = rotations[best], frees[best], scores[best]
+    if len(form.alternatives):
+        others = np.ascontiguousarray((rotations[:, None] @ form.alternatives[None]).reshape(-1, 3, 3))
+        other_frees, other_scores = np.repeat(frees, len(form.alternatives), axis=0), np.empty(len(others))
+        fit.fit_many(some, form.reciprocal, known.precision, plan[2:], fit.N_PARAMETERS, others, other_frees,
+                     other_scores, work)
+        rotations, frees = np.concatenate([rotations, others]), np.concatenate([frees, other_frees])
+        best = np.argsort(-np.concatenate([scores, other_scores]), kind="stable")[:effort.fine]
+        rotations, frees = rotations[best], frees[best]
+    return rotations, frees

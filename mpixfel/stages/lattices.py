@@ -1,0 +1,123 @@
+"""All lattices of one event: found one after the other, then held against each other."""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mpixfel.kernels.match import PEAK_DENSITY, Q2, VARIANCE, subset
+from mpixfel.stages import search
+from mpixfel.stages.forms import lattice_axes
+
+SAME_DEGREES = 1.0
+WORTH_EFFORT = 12       # spots left over that justify a thorough search for one more lattice
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One event's spots, the cells, and the rate at which chance may be believed."""
+
+    table: np.ndarray       # see kernels.match
+    n: int                  # spots in it
+    forms: tuple
+    known: tuple            # `search.Knowledge` of each form
+    nulls: tuple            # `acceptance.Null` of each form
+    rate: float
+    grids: search.Grids
+    work: tuple
+
+
+class Found(NamedTuple):
+    """A lattice that chance does not explain."""
+
+    form: int
+    fit: search.Fit         # member and indices are of all the event's spots
+    score: float            # log10 of the odds against chance
+
+
+def find(job, most, fewest):
+    """([Found, ...] best first, numbers behind the last decision); at most `most`, each of at least `fewest` spots."""
+    left, found, numbers = np.arange(job.n), [], None
+    while len(found) < most and len(left) >= fewest:
+        thorough = not found or len(left) >= max(WORTH_EFFORT, 0.15 * job.n)
+        best, numbers = best_lattice(job, left, fewest, thorough)
+        if best is None:
+            break
+        mine = best.fit.member > 0.5
+        found.append(_onto_all(job, best))
+        left = left[~mine]
+    return compete(job, found, fewest), numbers
+
+
+def best_lattice(job, left, fewest, thorough):
+    """(Found | None, numbers): the best lattice of the spots `left`, if chance does not reach it."""
+    table, best, numbers = subset(job.table, left), None, None
+    q80 = float(np.sqrt(np.quantile(job.table[Q2, left], 0.8)))
+    fineness = np.log(q80 / np.sqrt(np.median(job.table[VARIANCE + 2, left])))
+    for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
+        bound = null.bound(len(left), fineness, job.rate / len(job.forms))
+        fit = search.search(table, form, known, job.grids, job.work)
+        if thorough and not (fit and fit.log_odds > bound and even(fit, table)):
+            again = search.search(table, form, known, job.grids, job.work, search.THOROUGH)
+            fit = max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
+        odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
+        if numbers is None or odds - bound > numbers["log_odds"] - numbers["bound"]:
+            numbers = {"n_spots": len(left), "n_matched": matched, "log_odds": odds, "bound": bound,
+                       "best_possible": best_possible(table, len(left), form)}
+            if odds > bound and matched >= fewest:
+                best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
+    return best, numbers
+
+
+def even(fit, table):
+    """Whether a fit explains spots of high resolution about as well as those of low.
+
+    A wrong orientation that shares a plane of the lattice with the right one explains the plane's spots, near the
+    beam, better than chance does.
+    """
+    member = fit.member
+    order = np.argsort(table[Q2, :len(member)], kind="stable")
+    half = len(member) // 2
+    low, high = member[order[:half]].mean(), member[order[half:]].mean()
+    return high > 0.5 * low
+
+
+def best_possible(table, n, form):
+    """Log odds of a lattice that explains all spots, each two standard errors' chi square off."""
+    odds = (abs(np.linalg.det(form.reciprocal)) * PEAK_DENSITY
+            / np.sqrt(np.prod(table[VARIANCE:VARIANCE + 3, :n], axis=0)) * (1 + 2 / 4) ** -3.5)
+    return float(np.sum(np.log(np.maximum(odds, 1.0))))
+
+
+def _onto_all(job, found):
+    """The same lattice judged on all the event's spots."""
+    fit = found.fit
+    return found._replace(fit=search.judge(job.table, job.n, job.forms[found.form], job.known[found.form], fit.rotation,
+                                           fit.free, job.work))
+
+
+def compete(job, found, fewest):
+    """Lattices that stand on their own spots, best first: repeated ones merged, those that live on others' dropped."""
+    kept = []
+    for one in sorted(found, key=lambda f: -f.fit.log_odds):
+        if not any(same_lattice(job, one, other) for other in kept):
+            kept.append(one)
+    while len(kept) > 1:
+        owner = np.argmax([one.fit.member for one in kept], axis=0)
+        own = [np.sum((one.fit.member > 0.5) & (owner == i)) for i, one in enumerate(kept)]
+        weak = int(np.argmin(own))
+        if own[weak] >= max(fewest, 0.2 * np.sum(kept[weak].fit.member > 0.5)):
+            break
+        kept.pop(weak)
+    return kept
+
+
+def same_lattice(job, one, other):
+    """Whether two lattices are one, up to a change of basis, within a degree."""
+    if one.form != other.form:
+        return False
+    a, b = (lattice_axes(job.forms[f.form], f.fit.rotation, f.fit.free[2:]) for f in (one, other))
+    change = np.rint(b @ np.linalg.inv(a))
+    if abs(abs(np.linalg.det(change)) - 1.0) > 1e-6:
+        return False
+    u, _, vt = np.linalg.svd((change @ a).T @ np.linalg.inv(b).T)
+    return bool(np.trace(u @ vt) > 1.0 + 2.0 * np.cos(np.radians(SAME_DEGREES)))
