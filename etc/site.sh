@@ -11,7 +11,7 @@
 : "${MPIXFEL_DATA=}"             # folder of the data, likewise; empty: as the configuration says. (-i)
 : "${MPIXFEL_SUBMIT=}"           # more options for sbatch or bsub: account, constraint, project
 : "${MPIXFEL_LAUNCH=mpirun}"     # how a job starts its ranks; -n RANKS follows
-: "${MPIXFEL_CACHE=${TMPDIR:-/tmp}/mpixfel-$(id -un)}" # compiled kernels, on a disk of each node
+: "${MPIXFEL_CACHE=${TMPDIR:-/tmp}/mpixfel-$(id -un)}" # compiled kernels, on a disk of each node; empty: beside the program
 
 # Modules that jobs need (bin/setup remembers those of its MPI by itself):
 # module load ...

@@ -61,3 +61,15 @@ def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, submit):
     job = cluster.wait_for(number, "CANCELLED", seconds=30)
     cluster.wait(lambda: "asked to end" in log.read_text(), 10)
     assert job["Restarts"] == "0"
+
+
+def test_a_run_is_processed_by_the_ranks_of_its_job(cluster, submit, tmp_path):
+    mpixfel = str(CHECKOUT / "bin" / "mpixfel")
+    cluster.call(mpixfel, "simulate", "--output", str(tmp_path / "sim"), "--frames", "4", "--size", "256", "-q")
+    number, trial = submit("-p", "3", config=tmp_path / "sim" / "run.cfg", MPIXFEL_CACHE="",
+                           MPIXFEL_LAUNCH="mpirun --bind-to none")  # there are more ranks than cores
+    job = cluster.wait_for(number, "COMPLETED", "FAILED", seconds=200)
+    log = (trial / "stdout" / f"{number}.out").read_text()
+    assert job["JobState"] == "COMPLETED", log
+    assert re.search(r"^events +4$", log, re.M) and "on 3 ranks" in log
+    assert (trial / "run.h5").is_file() and (trial / "run.cfg").is_file()
