@@ -122,7 +122,7 @@ AVERAGE = (
     Old("noise_threshold", "7", float, "values below this are noise"),
     Old("elastic_threshold", "9", float, "values above this are elastic scattering"),
     Old("symnoise_threshold", "4", float, "values nearer to 0 than this are noise"),
-    Old("n", "None", int, "number of shots to average"),
+    Old("n", "None", int, "number of shots to average", reason="write events = START:STOP in [mpixfel]"),
 )
 RADIAL = OUTPUT + (
     Old("xtal_target", "None", str, "PHIL file with the beam centre"),

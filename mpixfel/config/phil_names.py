@@ -41,22 +41,20 @@ MAPPED = (
     PhilName("force_method2_resolution_limit", "None", "spotfinder.force_method2_resolution_limit",
              "spots are used at least to here, angstrom"),
     PhilName("distl.tile_flags", "None", "spotfinder.tile_flags", "panels searched, 0 or 1 each"),
-    PhilName("distl_minimum_number_spots_for_indexing", "40", "indexing.min_spots", "fewest spots that are indexed"),
-    PhilName("distl_maximum_number_spots_for_indexing", "300", "indexing.max_spots", "most spots that are indexed"),
     PhilName("distl_profile_bumpiness", "2", "spotfinder.profile_bumpiness", "most local maxima of a good spot"),
     PhilName("overlapping_spot_criterion", "1.2", "spotfinder.overlapping_spot_criterion",
              "isolation of a good spot, in units of its axis"),
-    PhilName("mosaicity_limit", "None", "integration.max_half_mosaicity_deg", "largest mosaicity, degrees"),
-    PhilName("integration.guard_width_sq", "11", "integration.guard_width_sq", "guard between spot and background"),
-    PhilName("integration.background_factor", "1", "integration.background_factor",
-             "background pixels, in units of the spot's"),
-    PhilName("integration.montecarlo_integration_limit", "None", "integration.resolution_limit_angstrom",
-             "resolution to which is integrated"),
-    PhilName("integration.mosaic.domain_size_lower_limit", "10", "integration.min_domain_cells",
-             "smallest domain, in unit cells"),
 )
 # Reason: names and their old defaults.
 WITHOUT_EFFECT = {
+    "a lattice is accepted by statistics, however few or many its spots": """
+        distl_minimum_number_spots_for_indexing=40 distl_maximum_number_spots_for_indexing=300""",
+    "mosaicity and domain size are fitted, not limited": """
+        mosaicity_limit=None integration.mosaic.domain_size_lower_limit=10""",
+    "areas of spot and background follow from the spot's shape": """
+        integration.guard_width_sq=11 integration.background_factor=1""",
+    "reflections are integrated as far as the image shows signal (integration.min_photons)": """
+        integration.montecarlo_integration_limit=None""",
     "forms are numbered in the order given": """
         isoforms.name=None""",
     "acceptance is by statistics": """

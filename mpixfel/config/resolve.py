@@ -73,7 +73,7 @@ class Resolution:
     def value(self, given, option, hint):
         """The value of one option; paths filled in and made relative to where they were written."""
         value = parse(given.text.replace("\n", " "), option, hint)
-        if not is_path(option) or value is None:
+        if not is_path(option) or not value:
             return value
         one = lambda text: self._path(text, given.folder, option.name)
         return tuple(map(one, value)) if isinstance(value, tuple) else one(value)
@@ -236,6 +236,9 @@ def _module(name, given, phil, stages, stage_classes, r):
     rows = translate.module_rows(module, _rows_of(name, given), options_of(cls.Options), known, r)
     options = r.build(cls.Options, full_name, [g for g in rows if "." not in g.key])
     own = _own_stages(full_name, phil, [g for g in rows if "." in g.key], given, stage_classes, r)
+    finder = own.get("hitfinding") or stages.get("hitfinding")
+    if finder and finder.finder != "distl" and any(g.key.startswith("spotfinder.") for g in phil):
+        r.notes.append(f"{full_name}: distl.* of its PHIL file has no effect unless hitfinding.finder = distl")
     return ModuleSpec(module, instance, options, own)
 
 
