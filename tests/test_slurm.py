@@ -24,37 +24,41 @@ def cluster(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def submit(cluster, tmp_path):
-    """Submits run 3 of a small configuration with slurm.sh; returns job number and trial folder."""
-    (tmp_path / "run.cfg").write_text("[mpixfel]\nsource = x.h5\ngeometry = x.geom\n")
-    launcher = tmp_path / "launcher"
+def submitted(cluster, folder, *options, config=None, **environment):
+    """Submit run 3 of a configuration with slurm.sh, to be launched by the stand-in; job number and trial folder."""
+    launcher = folder / "launcher"
     launcher.write_text(LAUNCHER)
     launcher.chmod(0o755)
+    if config is None:
+        config = folder / "run.cfg"
+        config.write_text("[mpixfel]\nsource = x.h5\ngeometry = x.geom\n")
+    environment = {"MPIXFEL_LAUNCH": str(launcher), "MPIXFEL_SUBMIT": f"--chdir={folder}", **environment}
+    out = cluster.call(str(CHECKOUT / "slurm" / "slurm.sh"), "-c", str(config), "-r", "3", "-o", str(folder / "out"),
+                       *options, **environment)
+    return int(re.search(r"batch job (\d+)", out)[1]), pathlib.Path(re.search(r"trial (\S+)", out)[1])
 
-    def call(*options, config=tmp_path / "run.cfg", **environment):
-        environment = {"MPIXFEL_LAUNCH": str(launcher), "MPIXFEL_SUBMIT": f"--chdir={tmp_path}", **environment}
-        out = cluster.call(str(CHECKOUT / "slurm" / "slurm.sh"), "-c", str(config), "-r", "3", "-o", str(tmp_path / "out"),
-                           *options, **environment)
-        return int(re.search(r"batch job (\d+)", out)[1]), pathlib.Path(re.search(r"trial (\S+)", out)[1])
-    return call
 
-
-def test_a_run_near_its_time_limit_ends_in_order_is_requeued_and_goes_on(cluster, submit):
+@pytest.fixture(scope="module", autouse=True)
+def warned(cluster, tmp_path_factory):
+    """A job whose time limit of a minute comes near while the other tests run; SLURM looks every half minute."""
     # The warning comes up to a minute early: a limit of one minute less one is at once.
-    number, trial = submit("-p", "2", MPIXFEL_MINUTES="1", MPIXFEL_WARN_MINUTES="1")
-    cluster.wait(lambda: cluster.job(number)["Restarts"] == "1", 75)
-    job = cluster.job(number)
-    assert job["Requeue"] == "1" and job["NumTasks"] == "2"
-    cluster.call("scontrol", "update", f"JobId={number}", "StartTime=now")  # without the pause after a requeue
-    assert cluster.wait_for(number, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
+    return submitted(cluster, tmp_path_factory.mktemp("warned"), "-p", "2", MPIXFEL_MINUTES="1", MPIXFEL_WARN_MINUTES="1")
+
+
+def test_a_run_is_processed_by_the_ranks_of_its_job(cluster, tmp_path):
+    mpixfel = str(CHECKOUT / "bin" / "mpixfel")
+    cluster.call(mpixfel, "simulate", "--output", str(tmp_path / "sim"), "--frames", "4", "--size", "256", "-q")
+    number, trial = submitted(cluster, tmp_path, "-p", "2", config=tmp_path / "sim" / "run.cfg", MPIXFEL_CACHE="",
+                              MPIXFEL_LAUNCH="mpirun --bind-to none")
+    job = cluster.wait_for(number, "COMPLETED", "FAILED", seconds=200)
     log = (trial / "stdout" / f"{number}.out").read_text()
-    assert log.count("start -n 2") == 2 and log.count("asked to end") == 1
-    assert f"-c {trial}/run.cfg --resume" in log
+    assert job["JobState"] == "COMPLETED", log
+    assert re.search(r"^events +4$", log, re.M) and "on 2 ranks" in log
+    assert (trial / "run.h5").is_file() and (trial / "run.cfg").is_file()
 
 
-def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, submit):
-    number, trial = submit("-p", "1")
+def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, tmp_path):
+    number, trial = submitted(cluster, tmp_path, "-p", "1")
     log = trial / "stdout" / f"{number}.out"
     cluster.wait(lambda: log.exists() and "start" in log.read_text(), 20)
     cluster.call("scancel", str(number))
@@ -63,13 +67,13 @@ def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, submit):
     assert job["Restarts"] == "0"
 
 
-def test_a_run_is_processed_by_the_ranks_of_its_job(cluster, submit, tmp_path):
-    mpixfel = str(CHECKOUT / "bin" / "mpixfel")
-    cluster.call(mpixfel, "simulate", "--output", str(tmp_path / "sim"), "--frames", "4", "--size", "256", "-q")
-    number, trial = submit("-p", "3", config=tmp_path / "sim" / "run.cfg", MPIXFEL_CACHE="",
-                           MPIXFEL_LAUNCH="mpirun --bind-to none")  # there are more ranks than cores
-    job = cluster.wait_for(number, "COMPLETED", "FAILED", seconds=200)
+def test_a_run_near_its_time_limit_ends_in_order_is_requeued_and_goes_on(cluster, warned):
+    number, trial = warned
+    cluster.wait(lambda: cluster.job(number)["Restarts"] == "1", 75)
+    job = cluster.job(number)
+    assert job["Requeue"] == "1" and job["NumTasks"] == "2"
+    cluster.call("scontrol", "update", f"JobId={number}", "StartTime=now")  # without the pause after a requeue
+    assert cluster.wait_for(number, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
     log = (trial / "stdout" / f"{number}.out").read_text()
-    assert job["JobState"] == "COMPLETED", log
-    assert re.search(r"^events +4$", log, re.M) and "on 3 ranks" in log
-    assert (trial / "run.h5").is_file() and (trial / "run.cfg").is_file()
+    assert log.count("start -n 2") == 2 and log.count("asked to end") == 1
+    assert f"-c {trial}/run.cfg --resume" in log
