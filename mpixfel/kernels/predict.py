@@ -21,13 +21,14 @@ class Predictions(NamedTuple):
     excitation: np.ndarray   # (n,) excitation error, 1/angstrom, positive outside the sphere
     width: np.ndarray        # (n,) its standard deviation in the model
     partiality: np.ndarray   # (n,)
+    expected: np.ndarray     # (n,) photons that reflections of this resolution and excitation error show in the mean
     resolution: np.ndarray   # (n,) 1/d, 1/angstrom
 
 
 def room(n):
     """`Predictions` with room for n reflections."""
     return Predictions(np.empty((n, 3), np.int16), np.empty(n, np.int16), np.empty((n, 2)), np.empty((n, 3)),
-                       np.empty((n, 2)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+                       np.empty((n, 2)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
 @njit(cache=True)
@@ -79,7 +80,8 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                 if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring):
                     error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
                     share = partiality(error, nn, spread)
-                    if share >= least[0] and mean_photons(error, nn, spread, strength, q2) >= least[1]:
+                    mean = mean_photons(error, nn, spread, strength, q2)
+                    if share >= least[0] and mean >= least[1]:
                         nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
                         p, fs, ss = find_panel(shape, inverse, k0 * nx + shift * rx, k0 * ny + shift * ry,
                                                k0 * nz + shift * rz, last)
@@ -105,7 +107,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                                 out.tail[n, 1] = radius2 * abs(fr * st - ft * sr)
                                 out.excitation[n] = error
                                 out.width[n] = np.sqrt(nn)
-                                out.partiality[n] = share
+                                out.partiality[n], out.expected[n] = share, mean
                                 out.resolution[n] = np.sqrt(q2)
                             n += 1
                 l += 1

@@ -31,6 +31,7 @@ class Signals(NamedTuple):
     hkl: np.ndarray          # (n, 3) float64
     intensity: np.ndarray    # (n,) photons
     sigma: np.ndarray        # (n,) photons
+    relief: np.ndarray       # (n,) factor on the expected intensity, see `stages.relief`
     point: np.ndarray        # (n, 3) where the spot was found, laboratory, m
     point_error: np.ndarray  # (n, 2) along r and t, 1/angstrom
     width: np.ndarray        # (n, 2) variance along r and t, 1/angstrom^2
@@ -64,7 +65,7 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
         error = -residual[2]
         density, share, radius2 = excited(error, nn, spread)
         s2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2]
-        mean = scale * np.exp(-0.5 * fall * s2) * density
+        mean = scale * np.exp(-0.5 * fall * s2) * density * signals.relief[i]
         # Derivatives of the logarithm of the mean; the geometry acts through the excitation error alone.
         slope = -(1.0 - share) * error / nn - share * 2.0 * error / radius2
         for a in range(n_geometry):

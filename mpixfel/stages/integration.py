@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_ndtr
 
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
@@ -15,12 +16,14 @@ from mpixfel.stages.interface import option
 from mpixfel.stages.pixel_fit import Model, fit_pixels
 from mpixfel.stages.quality import judge
 from mpixfel.stages.reflections import reflection_table
+from mpixfel.stages.relief import density_at_origin, known_relief
 from mpixfel.stages.restraints import restraints
 from mpixfel.stages.spread import describe, known_spread, width_prior
 
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
+LEAST_PHOTONS = 0.5    # reflections that show less in the mean are not considered
+WEIBULL_SHAPE, WEIBULL_MEAN = 0.82, 1.113   # the latter: Gamma(1 + 1 / shape)
 BRIGHT = 4.0           # signal to noise from which a spot's place and width are measured
-SHINING = 4.0          # and from which its light is taken off its neighbours
 
 
 class Prepared:
@@ -29,7 +32,7 @@ class Prepared:
     def __init__(self, context):
         self.detector, self.beam = context.detector, context.beam
         self.restraints = restraints(context)
-        self.spread, self.width_prior = known_spread(context), width_prior(context)
+        self.spread, self.width_prior, self.relief = known_spread(context), width_prior(context), known_relief(context)
         stack = context.detector.stack_shape
         self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
         self.work, self.levels, self.stamp = work(), levels(stack), 0
@@ -49,8 +52,9 @@ class ProfileIntegrator:
 
     refine: str = option("pixels", "last fit of each lattice before it is integrated: pixels (to all its predicted spots, "
                          "seen or not) or none", choices=("pixels", "none"))
-    min_photons: float = option(1.0, "reflections are integrated that show at least so many photons in the mean of their "
-                                "resolution and excitation error", "photons", low=0, high=1e6)
+    completeness: float = option(0.992, "share of the reflections of more than `worthwhile_photons` that is to be "
+                                 "integrated: the more, the more empty ones come along", low=0.5, high=1)
+    worthwhile_photons: float = option(10.0, "reflections of fewer photons need not be found", "photons", low=1, high=1e6)
     min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
     fit_partiality: float = option(0.05, "reflections that the model excites more take part in the fit", low=1e-3, high=1)
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
@@ -77,8 +81,8 @@ class ProfileIntegrator:
         for _ in range(2):
             seen = job.measure(crystals, (self.fit_partiality, 0.0), seen)
             crystals = [job.fit(i, row, model, seen, self.refine == "pixels") for i, (row, model) in enumerate(crystals)]
-        seen = job.measure(crystals, (self.min_partiality, self.min_photons), seen)
-        seen = job.measure(crystals, (self.min_partiality, self.min_photons), seen)
+        seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
+        seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
         table = reflection_table(seen, image, shot, peaks, prepared.beam, self.min_share)
@@ -115,7 +119,8 @@ class _Shot:
     def fit(self, i, row, model, seen, refine):
         """(LATTICE row, `Model`) of lattice i after the fit; as before where it fails."""
         p = self.prepared
-        fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.spread, p.width_prior, self.distance_m)
+        fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.spread, p.width_prior, p.relief,
+                            self.distance_m)
         if fitted is None:
             return row, model
         return (fitted[0] if refine else row), fitted[1]
@@ -130,7 +135,24 @@ class _Shot:
         if n > len(p.predictions.hkl):
             p.predictions = room(n + n // 4)
             predict(*arguments, p.predictions)
-        return Predictions(*(column[:n].copy() for column in p.predictions))
+        rows = Predictions(*(column[:n].copy() for column in p.predictions))
+        rows.expected[:] *= p.relief(rows.resolution, rows.excitation / rows.width)
+        if least[1] > 0.0:
+            rows = Predictions(*(column[rows.expected >= self.least_expected(rows.expected)] for column in rows))
+        return rows
+
+    def least_expected(self, expected):
+        """Mean photons above which the wanted share of all worthwhile reflections is expected.
+
+        Intensities about a mean that itself is only known roughly scatter more widely than Wilson's exponential: with a
+        variance of 1.5 squared means, a Weibull distribution of shape 0.82.
+        """
+        falling = np.sort(expected)[::-1]
+        ratio = WEIBULL_MEAN * self.options.worthwhile_photons / np.maximum(falling, 1e-3)
+        worthwhile = np.cumsum(np.exp(-ratio ** WEIBULL_SHAPE))
+        if not len(falling) or worthwhile[-1] <= 0.0:
+            return 0.0
+        return falling[np.searchsorted(worthwhile, self.options.completeness * worthwhile[-1])]
 
     def lattice_geometry(self, row):
         """The shot's geometry moved by what its lattice's refinement found beyond what the run had learnt.
@@ -168,15 +190,24 @@ def largest_q(shot, corners):
 
 
 def shining(lattice, rows, before):
-    """(n,) intensities, as measured before, of those reflections that stood out then; 0 for the others."""
+    """(n,) photons that reflections have in all likelihood, from what was measured of them before; 0 where nothing was.
+
+    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a
+    normal distribution about I - sigma^2 / expected, cut off at zero.
+    """
     old, new = (_keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
-    order = np.argsort(old)
-    at = np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)
-    found = order[at] if len(old) else np.zeros(0, int)
-    if not len(found):
+    if not len(old):
         return np.zeros(len(new))
-    value, error = before.measured.intensity[found], before.measured.sigma[found]
-    return np.where((old[found] == new) & (value > SHINING * error), value, 0.0)
+    order = np.argsort(old)
+    at = order[np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)]
+    value, error = before.measured.intensity[at], before.measured.sigma[at]
+    known = (old[at] == new) & np.isfinite(value)
+    value, error = np.where(known, value, 0.0), np.where(known, error, 1.0)
+    x = value / error - error / np.maximum(rows.expected, 1e-6)
+    # The ratio of normal density to distribution function; far below zero it nears -x.
+    near = np.maximum(x, -25.0)
+    mean = error * np.where(x > -25.0, x + np.exp(-0.5 * near ** 2 - log_ndtr(near)) / np.sqrt(2 * np.pi), -1.0 / x)
+    return np.where(known, np.maximum(mean, 0.0), 0.0)
 
 
 def _keys(lattice, hkl):
@@ -192,6 +223,8 @@ def _describe(rows, models):
         for name, sigma in zip(("domain_size", "half_mosaicity", "bandwidth"), model.width_sigma):
             row[f"{name}_sigma"] = row[name] * sigma
         row["profile_radius"] = np.sqrt(model.spread.domain)
+        row["overall_scale"] = np.exp(model.log_scale) * density_at_origin(model.spread)
+        row["b_factor"] = model.fall_off
 
 
 def _relabel(peaks, kept):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpixfel.stages.relief import learn_relief
 from mpixfel.stages.spread import UNKNOWN
 
 FEWEST = 3                   # lattices from which a run begins to learn
@@ -32,7 +33,7 @@ def learn(tables, context):
     size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else np.nan for w in widths)
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
              "width_sigma": np.array([max(w.expected, LEAST_WIDTH_SIGMA) if np.isfinite(w.error) else UNKNOWN
-                                      for w in widths])}
+                                      for w in widths]), **learn_relief(tables, context)}
     return replace(context.learnt, n_events=len(tables.events), n_lattices=len(rows),
                    beam_shift_m=tuple(-s.mean for s in shift), beam_shift_sigma_m=tuple(s.expected for s in shift),
                    distance_scale=distance.mean, cells=cells, cell_sigma=cell_sigma, domain_size_angstrom=size,

@@ -27,7 +27,7 @@ class Model(NamedTuple):
     width_sigma: tuple = (np.nan, np.nan, np.nan)   # of the logarithms of domain size, mosaicity, bandwidth
 
 
-def signals_of(rows, spots, spread, shot, restraints, distance_m):
+def signals_of(rows, spots, shot, restraints, relief, distance_m):
     """(`Signals`, k0) of one lattice's predictions and measurements (NamedTuples of arrays, cut to that lattice)."""
     k0 = 1.0 / shot.wavelength_angstrom
     use = np.isfinite(spots.intensity) & (spots.share > 0.8) & (spots.claimed < CLEAN)
@@ -44,7 +44,8 @@ def signals_of(rows, spots, spread, shot, restraints, distance_m):
     measured = (spots.width_information > 0).all(axis=1) & trusted
     with np.errstate(divide="ignore"):
         width_error = np.sqrt(1.0 / spots.width_information + (WIDTH_FLOOR * variance) ** 2)
-    return Signals(rows.hkl.astype(float), spots.intensity.copy(), spots.sigma.copy(), point,
+    factor = relief(rows.resolution, rows.excitation / rows.width)
+    return Signals(rows.hkl.astype(float), spots.intensity.copy(), spots.sigma.copy(), factor, point,
                    np.where(trusted[:, None], error, np.inf), variance + spots.widening,
                    np.where(measured[:, None], width_error, np.inf)), k0
 
@@ -63,13 +64,13 @@ def _variance(shape, frame, axis):
     return shape[:, 0] * x * x + 2 * shape[:, 1] * x * y + shape[:, 2] * y * y
 
 
-def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prior, distance_m, steps=10):
+def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prior, relief, distance_m, steps=10):
     """(LATTICE row, `Model`) after the fit, or None where it does not converge.
 
     `run_spread` with `width_prior` (3,) (of logarithms) restrains domain size, mosaicity and bandwidth to the run's.
     """
     form = row_form(row, restraints)
-    signals, k0 = signals_of(rows, spots, model.spread, shot, restraints, distance_m)
+    signals, k0 = signals_of(rows, spots, shot, restraints, relief, distance_m)
     if len(signals.hkl) < 10:
         return None
     turn = orientation(row["reciprocal_axes"], form.cell)
@@ -101,7 +102,7 @@ def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prio
 def _log_scale(signals, axes, k0, spread, fall_off):
     """Logarithm of the scale that makes expected and measured intensities agree in the weighted mean."""
     q = signals.hkl @ axes
-    density = np.exp(-0.5 * fall_off * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
+    density = signals.relief * np.exp(-0.5 * fall_off * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
     top = np.sum(density * signals.intensity / signals.sigma ** 2)
     bottom = np.sum(density ** 2 / signals.sigma ** 2)
     floor = np.sum(density / signals.sigma ** 2) / bottom * np.min(signals.sigma) * 0.1

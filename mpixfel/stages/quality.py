@@ -17,10 +17,8 @@ def judge(lattices, reflections, min_integrated):
         if len(own) < min_integrated or significance(own) < PRESENT:
             continue
         row = row.copy()
-        limit = resolution_limit(own)
-        scale, b = wilson(own, limit)
-        row["resolution_limit"], row["overall_scale"], row["b_factor"] = limit, scale, b
-        row["seen_fraction"] = seen_fraction(own, scale, b)
+        row["resolution_limit"] = resolution_limit(own)
+        row["seen_fraction"] = seen_fraction(own, row["overall_scale"], row["b_factor"])
         row["n_predicted"] = row["n_integrated"] = row["n_reflections"] = len(own)
         row["first_reflection"] = sum(map(len, tables))
         own["lattice"] = len(kept)
@@ -55,26 +53,6 @@ def resolution_limit(own):
             return float(max(limit, excited["resolution"][part].min()))
         limit = excited["resolution"][part].max()
     return float(limit)
-
-
-def wilson(own, limit):
-    """(scale in photons, B in angstrom^2): full intensity falls off as scale exp(-B / (2 d^2))."""
-    use = own[(own["partiality"] > 0.1) & (own["resolution"] <= limit)]
-    if len(use) < 20:
-        return float(np.mean(own["intensity"] / np.maximum(own["partiality"], 0.1))), 0.0
-    x, y, w = [], [], []
-    for part in shells(use):
-        p = use["partiality"][part].astype(float)
-        weight = 1.0 / use["sigma"][part].astype(float) ** 2
-        mean = np.sum(weight * p * use["intensity"][part]) / np.sum(weight * p * p)
-        if mean > 0:
-            x.append(np.mean(use["resolution"][part].astype(float) ** 2) / 2)
-            y.append(np.log(mean))
-            w.append(len(part))
-    if len(x) < 3:
-        return float(np.exp(np.mean(y))) if y else 0.0, 0.0
-    slope, top = np.polyfit(x, y, 1, w=np.sqrt(w))
-    return float(np.exp(top)), float(-slope)
 
 
 def seen_fraction(own, scale, b):

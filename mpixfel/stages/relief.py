@@ -1,0 +1,96 @@
+"""How the mean intensity of a run's reflections departs from the simplest expectation.
+
+Expected are exp(log scale - B / (2 d^2)) x excited density photons. Real crystals have more at some resolutions than at
+others (solvent, secondary structure), and the model of the excitation is not perfect in its far wings. Both departures
+are common to the shots of a run: two smooth factors, one of the resolution, one of the excitation error over its width,
+learnt from the first lattices and then applied to all.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from mpixfel.kernels.spots import ellipses, excited_all
+from mpixfel.model.tables import Flag
+from mpixfel.stages.spread import spread_of
+from mpixfel.units import wavelength_angstrom
+
+N_RESOLUTION = 12
+ERROR_EDGES = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0])   # excitation error / its width
+FEWEST = 30            # reflections that a factor rests on
+BRIGHTEST = 7.0        # intensities count as at most this many times their mean
+LOWEST = 0.02
+
+
+class Relief(NamedTuple):
+    """Factors on expected intensities, to be interpolated between their abscissae."""
+
+    resolution: np.ndarray        # (n,) 1/angstrom
+    by_resolution: np.ndarray     # (n,)
+    error: np.ndarray             # (m,) excitation error over its standard deviation in the model
+    by_error: np.ndarray          # (m,)
+
+    def __call__(self, resolution, error):
+        """(n,) factors for resolutions (1/angstrom) and excitation errors over their widths."""
+        return (np.interp(resolution, self.resolution, self.by_resolution)
+                * np.interp(np.abs(error), self.error, self.by_error))
+
+
+FLAT = Relief(np.array([0.0, 1.0]), np.ones(2), np.array([0.0, 1.0]), np.ones(2))
+
+
+def known_relief(context):
+    """`Relief` of the run as far as it has been learnt."""
+    extra = context.learnt.extra
+    names = [f"relief_{name}" for name in Relief._fields]
+    return Relief(*(extra[name] for name in names)) if all(name in extra for name in names) else FLAT
+
+
+def expected_photons(tables, context):
+    """(n,) photons that each reflection of the tables should show in the mean, before any `Relief`; (n,) widths."""
+    lattices, reflections = tables.lattices, tables.reflections
+    mean, width = np.zeros(len(reflections)), np.ones(len(reflections))
+    for i, row in enumerate(lattices):
+        own = np.flatnonzero(reflections["lattice"] == i)
+        k0 = 1.0 / wavelength_angstrom(tables.events["photon_energy"][row["event"]])
+        spread = spread_of(row["domain_size"], row["half_mosaicity"], row["bandwidth"], context.beam.divergence_rad)
+        q = reflections["hkl"][own].astype(float) @ row["reciprocal_axes"]
+        scale = row["overall_scale"] / density_at_origin(spread)
+        mean[own] = scale * np.exp(-0.5 * row["b_factor"] * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
+        width[own] = np.sqrt(ellipses(q, k0, spread)[1])
+    return mean, width
+
+
+def density_at_origin(spread):
+    """Excited density of a reflection on the sphere at very low resolution: makes a scale into photons."""
+    return float(excited_all(np.array([[1e-6, 0.0, 0.0]]), 1.0, spread)[0])
+
+
+def learn_relief(tables, context):
+    """{name: array} of a `Relief` from the reflections of a run's first lattices; empty where there are too few."""
+    rows = tables.reflections
+    mean, width = expected_photons(tables, context)
+    clean = (rows["flags"] & (Flag.saturated | Flag.overlap | Flag.edge | Flag.masked)) == 0
+    use = clean & (mean > 0) & np.isfinite(rows["intensity"])
+    if use.sum() < 10 * FEWEST:
+        return {}
+    mean, sigma = mean[use], rows["sigma"][use].astype(float)
+    seen = np.minimum(rows["intensity"][use], BRIGHTEST * mean + 3.0 * sigma)
+    resolution, error = rows["resolution"][use].astype(float), np.abs(rows["excitation_error"][use]) / width[use]
+    edges = np.quantile(resolution, np.linspace(0, 1, N_RESOLUTION + 1))
+    near = error < 2.0
+    radial = _factors(resolution[near], edges, seen[near], mean[near], sigma[near])
+    across = _factors(error, ERROR_EDGES, *(seen, mean * np.interp(resolution, *radial), sigma))
+    found = Relief(*radial, across[0], across[1] / across[1][0])
+    return {f"relief_{name}": table for name, table in found._asdict().items()}
+
+
+def _factors(abscissa, edges, seen, mean, sigma):
+    """(abscissae, factors): measured over expected intensity between edges, each weighted by 1 / (mean^2 + sigma^2)."""
+    weight = 1.0 / (mean ** 2 + sigma ** 2)
+    where, factors = [], []
+    for low, high in zip(edges[:-1], edges[1:]):
+        own = (abscissa >= low) & (abscissa <= high)
+        if own.sum() >= FEWEST:
+            where.append(float(np.mean(abscissa[own])))
+            factors.append(max(float(np.sum((weight * seen * mean)[own]) / np.sum((weight * mean ** 2)[own])), LOWEST))
+    return (np.array(where), np.array(factors)) if where else (np.array([0.0, 1.0]), np.ones(2))
