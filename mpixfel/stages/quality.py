@@ -3,7 +3,8 @@ import numpy as np
 
 SHELLS = 10
 LIMIT = 1.0             # signal to noise at which the resolution limit stands
-PRESENT = 4.0           # significance that the summed signal of a lattice must have
+PRESENT = 5.0           # significance that the summed signal of a lattice must have
+ENOUGH = 5.0            # standard errors beyond which a single reflection tells no more
 
 
 def judge(lattices, reflections, min_integrated):
@@ -30,10 +31,16 @@ def judge(lattices, reflections, min_integrated):
 
 
 def significance(own):
-    """How many standard errors the partiality-weighted sum of intensities stands above nothing."""
-    p = own["partiality"].astype(float)
-    w = p / own["sigma"].astype(float) ** 2
-    return float(np.sum(w * own["intensity"]) / np.sqrt(np.sum(w * p)))
+    """How many standard errors the signal of a lattice stands above nothing.
+
+    Intensities are weighted by their partialities over the variance that they would have without any signal, and none
+    counts for more than `ENOUGH` of its own errors: a lattice is not borne out by a few chance coincidences.
+    """
+    intensity, p = own["intensity"].astype(float), own["partiality"].astype(float)
+    variance = np.maximum(own["sigma"].astype(float) ** 2 - np.maximum(intensity, 0.0), 0.25)
+    z = np.minimum(intensity / np.sqrt(variance), ENOUGH)
+    weight = p / np.sqrt(variance)
+    return float(np.sum(weight * z) / np.sqrt(np.sum(weight ** 2)))
 
 
 def shells(own):
