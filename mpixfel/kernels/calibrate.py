@@ -14,6 +14,7 @@ from numba import njit
 # NaN marks bad pixels, so the compiler must not assume that there are none.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 NAN = np.float32(np.nan)
+CHUNK = 64                           # pixels looked at together
 NONE, JUNGFRAU, AGIPD = 0, 1, 2      # how a detector tells the gain stage of a pixel
 
 
@@ -36,60 +37,88 @@ class Maps(NamedTuple):
     saturation: np.ndarray   # (P, SS, FS) raw units
 
 
+# Rows are given by where they begin in flat arrays: a slice costs more than the arithmetic of a short row. Indices are
+# unsigned: a signed one might be negative, and testing for that costs the vector code.
+
+
 @njit(cache=True, fastmath=FASTMATH)
-def _linear(raw, pedestal, factor, offset, scale, out):
-    """(raw - pedestal - offset) * factor * scale; a pedestal or factor of size 0 is left out."""
-    n = raw.size
-    if pedestal.size == n and factor.size == n:
-        for i in range(n):
-            out[i] = (np.float32(raw[i]) - pedestal[i] - offset) * (factor[i] * scale)
-    elif pedestal.size == n:
-        for i in range(n):
-            out[i] = (np.float32(raw[i]) - pedestal[i] - offset) * scale
-    elif factor.size == n:
-        for i in range(n):
-            out[i] = (np.float32(raw[i]) - offset) * (factor[i] * scale)
+def _linear(raw, r, n, pedestal, factor, o, offset, scale, out):
+    """(raw - pedestal - offset) * factor * scale for n pixels from raw[r] to out[o]; maps of size 1 are left out."""
+    if pedestal.size > 1 and factor.size > 1:
+        for i in range(np.uint64(n)):
+            out[o + i] = (np.float32(raw[r + i]) - pedestal[o + i] - offset) * (factor[o + i] * scale)
+    elif pedestal.size > 1:
+        for i in range(np.uint64(n)):
+            out[o + i] = (np.float32(raw[r + i]) - pedestal[o + i] - offset) * scale
+    elif factor.size > 1:
+        for i in range(np.uint64(n)):
+            out[o + i] = (np.float32(raw[r + i]) - offset) * (factor[o + i] * scale)
     else:
-        for i in range(n):
-            out[i] = (np.float32(raw[i]) - offset) * scale
+        for i in range(np.uint64(n)):
+            out[o + i] = (np.float32(raw[r + i]) - offset) * scale
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def count_outside(raw, low, high):
-    """How many of `raw` (n,) are below `low` or above `high`, all of one dtype. NaN counts as inside."""
-    n = 0
-    for i in range(raw.size):
-        n += (raw[i] < low) | (raw[i] > high)
-    return n
+def _row(raw, r, n, pedestal, factor, o, offsets, scale, out):
+    """`_linear`, with an offset for each section of the row; sections are of one length but for rounding."""
+    for c in range(offsets.size):
+        a, b = c * n // offsets.size, (c + 1) * n // offsets.size
+        _linear(raw, r + np.uint64(a), b - a, pedestal, factor, o + np.uint64(a), offsets[c], scale, out)
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _flag_row(raw, limits, saturation, first, out, saturated, n_saturated):
+def _mask_row(layout, row, o, out):
+    """Static bad pixels of detector row number `row`, whose pixels begin at out[o]."""
+    for j in range(layout.bad_start[row], layout.bad_start[row + 1]):
+        out[o + np.uint64(layout.bad_fs[j])] = NAN
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def outside(raw, r, n, low, high):
+    """Whether any of raw[r:r + n] is below `low` or above `high`, all of one integer dtype."""
+    least, most = raw[r], raw[r]
+    for i in range(np.uint64(n)):
+        least, most = min(least, raw[r + i]), max(most, raw[r + i])
+    return least < low or most > high
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def outside_real(raw, r, n, low, high):
+    """`outside` for floating-point numbers; NaN counts as inside."""
+    found = low * 0
+    for i in range(np.uint64(n)):
+        found += low * 0 + 1 if (raw[r + i] < low) | (raw[r + i] > high) else low * 0
+    return found > 0
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _flag_row(raw, r, n, limits, saturation, o, out, saturated, n_saturated):
     """Bad values to NaN, saturated ones to the list; only rows that hold such values come here."""
-    less, more, equal, limit = limits
-    for i in range(raw.size):
-        value = np.float64(raw[i])
-        ceiling = saturation[i] if saturation.size == raw.size else limit
-        if value > ceiling and not np.isnan(out[i]):
+    for i in range(np.uint64(n)):
+        value = np.float64(raw[r + i])
+        ceiling = saturation[o + i] if saturation.size > 1 else limits[3]
+        if value > ceiling and not np.isnan(out[o + i]):
             if n_saturated < saturated.size:
-                saturated[n_saturated] = first + i
+                saturated[n_saturated] = np.int64(o + i)
             n_saturated += 1
-        if value < less or value > more or value == equal or np.isinf(value):
-            out[i] = NAN
+        if value < limits[0] or value > limits[1] or value == limits[2] or np.isinf(value):
+            out[o + i] = NAN
     return n_saturated
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def convert(raw, panels, layout, maps, watch, scale, offset, out, saturated, n_saturated):
+def convert(raw, panels, layout, maps, watch, real, scale, offset, out, saturated, n_saturated):
     """Convert the panels of one block of a detector with one gain: (raw - pedestal - offset) * factor * scale.
 
     Parameters
     ----------
-    raw : (ss, fs) any real dtype
+    raw : (ss, fs) any real dtype, C-contiguous
     panels : (n,) int64
         Which panels the block holds.
     watch : (P, 2) of raw's dtype
         Rows with all values within these inclusive bounds need no look at `layout.limits`.
+    real : bool
+        Whether raw is of a floating-point dtype.
     scale : (P,) float32
         Photons per unit of factor * ADU.
     offset : (P, m, n) float32
@@ -103,63 +132,65 @@ def convert(raw, panels, layout, maps, watch, scale, offset, out, saturated, n_s
     int
         Number of saturated pixels so far; may exceed the room.
     """
-    n_ss, n_fs = out.shape[1], out.shape[2]
-    rows, columns = offset.shape[1], offset.shape[2]
+    n_ss, n_fs, stride = out.shape[1], out.shape[2], raw.shape[1]
+    words, flat = raw.reshape(-1), out.reshape(-1)
+    pedestal, factor = maps.pedestal[0].reshape(-1), maps.factor[0].reshape(-1)
+    saturation, sections = maps.saturation.reshape(-1), offset.shape[1]
     for k in range(panels.size):
         p = panels[k]
-        s0, f0 = layout.corner[p, 0], layout.corner[p, 1]
-        height, width = layout.shape[p, 0], layout.shape[p, 1]
         limits = layout.limits[p]
-        bounds = (limits[0], limits[1], limits[2], limits[3])
-        always = maps.saturation.size > 1 or not np.isnan(limits[2])
+        height, width = layout.shape[p, 0], layout.shape[p, 1]
+        low, high = watch[p, 0], watch[p, 1]
+        always = saturation.size > 1 or not np.isnan(limits[2])
         for s in range(height):
-            words, row = raw[s0 + s, f0:f0 + width], out[p, s, :width]
-            for c in range(columns):
-                a, b = c * width // columns, (c + 1) * width // columns
-                pedestal = maps.pedestal[0, p, s, a:b] if maps.pedestal.size > 1 else maps.pedestal[0, 0, 0, :0]
-                factor = maps.factor[0, p, s, a:b] if maps.factor.size > 1 else maps.factor[0, 0, 0, :0]
-                _linear(words[a:b], pedestal, factor, offset[p, s * rows // height, c], scale[p], row[a:b])
-            for j in range(layout.bad_start[p * n_ss + s], layout.bad_start[p * n_ss + s + 1]):
-                row[layout.bad_fs[j]] = NAN
-            if always or count_outside(words, watch[p, 0], watch[p, 1]) > 0:
-                level = maps.saturation[p, s, :width] if maps.saturation.size > 1 else maps.saturation[0, 0, :0]
-                n_saturated = _flag_row(words, bounds, level, (p * n_ss + s) * n_fs, row, saturated, n_saturated)
+            r = np.uint64((layout.corner[p, 0] + s) * stride + layout.corner[p, 1])
+            o = np.uint64((p * n_ss + s) * n_fs)
+            _row(words, r, width, pedestal, factor, o, offset[p, s * sections // height], scale[p], flat)
+            _mask_row(layout, p * n_ss + s, o, flat)
+            strange = outside_real(words, r, width, low, high) if real else outside(words, r, width, low, high)
+            if always or strange:
+                n_saturated = _flag_row(words, r, width, limits, saturation, o, flat, saturated, n_saturated)
     return n_saturated
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _repair_jungfrau(words, pedestal, factor, scale, first, out, saturated, n_saturated):
+def _repair_jungfrau(words, r, n, pedestal, factor, scale, o, out, saturated, n_saturated):
     """Redo the pixels of a row that have left the first gain stage: 01 is the second, 11 the third, 10 makes no sense.
 
     The third stage falls with the signal: nothing is left of it at 0, and such a pixel is saturated.
     """
-    for i in range(words.size):
-        word = np.int64(words[i])
-        bits = word >> 14
-        if bits == 0 or np.isnan(out[i]):
+    for start in range(0, n, CHUNK):
+        stop = min(start + CHUNK, n)
+        if not outside(words, r + np.uint64(start), stop - start, 0, 0x3FFF):
             continue
-        if bits == 2:
-            out[i] = NAN
-            continue
-        stage = 2 if bits == 3 else 1
-        out[i] = (np.float32(word & 0x3FFF) - pedestal[stage, i]) * (factor[stage, i] * scale)
-        if word == 0xC000 or word == 0xFFFF:
-            if n_saturated < saturated.size:
-                saturated[n_saturated] = first + i
-            n_saturated += 1
+        for i in range(np.uint64(start), np.uint64(stop)):
+            word = np.int64(words[r + i])
+            bits = word >> 14
+            if bits == 0 or np.isnan(out[o + i]):
+                continue
+            if bits == 2:
+                out[o + i] = NAN
+                continue
+            stage = 2 if bits == 3 else 1
+            out[o + i] = (np.float32(word & 0x3FFF) - pedestal[stage, o + i]) * (factor[stage, o + i] * scale)
+            if word == 0xC000 or word == 0xFFFF:
+                if n_saturated < saturated.size:
+                    saturated[n_saturated] = np.int64(o + i)
+                n_saturated += 1
     return n_saturated
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _repair_agipd(words, gains, pedestal, factor, threshold, limit, scale, first, out, saturated, n_saturated):
+def _repair_agipd(words, gains, r, n, pedestal, factor, threshold, limit, scale, o, out, saturated, n_saturated):
     """Redo the pixels of a row whose gain word lies above the first threshold; above `limit` they are saturated."""
-    for i in range(words.size):
-        if gains[i] > threshold[0, i] and not np.isnan(out[i]):
-            stage = 2 if gains[i] > threshold[1, i] else 1
-            out[i] = (np.float32(words[i]) - pedestal[stage, i]) * (factor[stage, i] * scale)
-            if stage == 2 and words[i] > limit:
+    for i in range(np.uint64(n)):
+        gain = gains[r + i]
+        if gain > threshold[0, o + i] and not np.isnan(out[o + i]):
+            stage = 2 if gain > threshold[1, o + i] else 1
+            out[o + i] = (np.float32(words[r + i]) - pedestal[stage, o + i]) * (factor[stage, o + i] * scale)
+            if stage == 2 and words[r + i] > limit:
                 if n_saturated < saturated.size:
-                    saturated[n_saturated] = first + i
+                    saturated[n_saturated] = np.int64(o + i)
                 n_saturated += 1
     return n_saturated
 
@@ -172,25 +203,22 @@ def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out
     (ss, fs), to be compared with two thresholds. All pixels are taken to be in the first stage, then the few others
     are done again; they have no common mode subtracted, which is far below their noise.
     """
-    n_ss, n_fs = out.shape[1], out.shape[2]
-    rows, columns = offset.shape[1], offset.shape[2]
+    n_ss, n_fs, stride, sections = out.shape[1], out.shape[2], raw.shape[1], offset.shape[1]
+    words, flat, others = raw.reshape(-1), out.reshape(-1), gains.reshape(-1)
+    pedestal, factor = maps.pedestal.reshape(3, -1), maps.factor.reshape(3, -1)
+    threshold = maps.threshold.reshape(maps.threshold.shape[0], -1)
     for k in range(panels.size):
         p = panels[k]
-        s0, f0 = layout.corner[p, 0], layout.corner[p, 1]
         height, width = layout.shape[p, 0], layout.shape[p, 1]
         for s in range(height):
-            words, row, first = raw[s0 + s, f0:f0 + width], out[p, s, :width], (p * n_ss + s) * n_fs
-            for c in range(columns):
-                a, b = c * width // columns, (c + 1) * width // columns
-                _linear(words[a:b], maps.pedestal[0, p, s, a:b], maps.factor[0, p, s, a:b],
-                        offset[p, s * rows // height, c], scale[p], row[a:b])
-            for j in range(layout.bad_start[p * n_ss + s], layout.bad_start[p * n_ss + s + 1]):
-                row[layout.bad_fs[j]] = NAN
-            pedestal, factor = maps.pedestal[:, p, s, :width], maps.factor[:, p, s, :width]
+            r = np.uint64((layout.corner[p, 0] + s) * stride + layout.corner[p, 1])
+            o = np.uint64((p * n_ss + s) * n_fs)
+            _row(words, r, width, pedestal[0], factor[0], o, offset[p, s * sections // height], scale[p], flat)
+            _mask_row(layout, p * n_ss + s, o, flat)
             if kind == AGIPD:
-                n_saturated = _repair_agipd(words, gains[s0 + s, f0:f0 + width], pedestal, factor,
-                                            maps.threshold[:, p, s, :width], layout.limits[p, 3], scale[p], first, row,
-                                            saturated, n_saturated)
-            elif count_outside(words, 0, 0x3FFF) > 0:
-                n_saturated = _repair_jungfrau(words, pedestal, factor, scale[p], first, row, saturated, n_saturated)
+                n_saturated = _repair_agipd(words, others, r, width, pedestal, factor, threshold, layout.limits[p, 3],
+                                            scale[p], o, flat, saturated, n_saturated)
+            else:
+                n_saturated = _repair_jungfrau(words, r, width, pedestal, factor, scale[p], o, flat, saturated,
+                                               n_saturated)
     return n_saturated

@@ -59,7 +59,7 @@ def _root(label, parent):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def divide(index, value, order, shape, first, grid, variance, quantum, owner, parent, seeds):
+def divide(index, value, order, shape, first, grid, variance, quantum, owner, place, parent, seeds):
     """Divide the pixels that stand out among their summits (watershed), and drown summits that noise may have made.
 
     Pixels are taken from the highest down. One without a neighbour above it is a new summit. Where two regions meet,
@@ -76,6 +76,8 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pa
         Background variance per pixel, of each box; `quantum` the size of one photon.
     owner : (P, SS, FS) int32
         Zero before; becomes 1 + the summit's number.
+    place : (n, 3) int32
+        Out: panel, ss, fs of each pixel.
     parent : (n + 1,) int32, seeds : (n,) int64
         Work space; `seeds` then holds the positions in `index` of the summits, highest first.
 
@@ -87,9 +89,9 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pa
     n_ss, n_fs = owner.shape[1], owner.shape[2]
     n = 0
     for k in range(order.size):
-        at = index[order[k]]
         v = value[order[k]]
-        p, s, f = _place(at, n_ss, n_fs)
+        p, s, f = _place(index[order[k]], n_ss, n_fs)
+        place[order[k], 0], place[order[k], 1], place[order[k], 2] = p, s, f
         best = 0
         for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
             for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
@@ -102,7 +104,7 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pa
                     best = other
                     continue
                 low, high = max(best, other), min(best, other)     # later labels belong to lower summits
-                q, t, g = _place(index[seeds[low - 1]], n_ss, n_fs)
+                q, t, g = place[seeds[low - 1]]
                 noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
                 if value[seeds[low - 1]] - v < 2.0 * noise:
                     parent[low] = high
@@ -113,19 +115,19 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pa
             best = n
             parent[n] = n
         owner[p, s, f] = best
-    return _renumber(index, n, n_ss, n_fs, owner, parent, seeds)
+    return _renumber(place[:index.size], n, owner, parent, seeds)
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _renumber(index, n, n_ss, n_fs, owner, parent, seeds):
+def _renumber(place, n, owner, parent, seeds):
     kept = 0
     for label in range(1, n + 1):
         if parent[label] == label:
             seeds[kept] = seeds[label - 1]
             kept += 1
             parent[label] = -kept
-    for i in range(index.size):
-        p, s, f = _place(index[i], n_ss, n_fs)
+    for i in range(place.shape[0]):
+        p, s, f = place[i]
         label = owner[p, s, f]
         while parent[label] > 0:
             label = parent[label]
@@ -143,33 +145,40 @@ def forget(index, owner):
 
 @njit(cache=True, fastmath=FASTMATH)
 def _surroundings(image, owner, shape, p, s, f, low, high):
-    """Mean of the free pixels of the square around (s, f) whose values lie between two bounds, and their number."""
-    n, total = 0, 0.0
+    """Mean of the free pixels of the square around (s, f) whose values lie between two bounds, and their number.
+
+    Also the largest pixel of the square at three pixels or more from its centre, free or not.
+    """
+    n, total, top = 0, 0.0, -np.inf
     for j in range(max(s - GUARD, 0), min(s + GUARD + 1, shape[p, 0])):
         for i in range(max(f - GUARD, 0), min(f + GUARD + 1, shape[p, 1])):
             v = image[p, j, i]
-            near = abs(j - s) <= 2 and abs(i - f) <= 2
-            if near or owner[p, j, i] != 0 or not (v >= low and v <= high):
+            if abs(j - s) <= 2 and abs(i - f) <= 2:
                 continue
-            n += 1
-            total += v
-    return total / max(n, 1), n
+            top = max(top, v) if v == v else top
+            if owner[p, j, i] == 0 and v >= low and v <= high:
+                n += 1
+                total += v
+    return total / max(n, 1), n, top
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _arm(image, shape, p, s, f, arm, columns):
-    """Lower median over the columns of an arm of their mean pixel; inf where the panel or the good pixels end.
+def _arm(image, shape, p, s, f, k, columns):
+    """Lower median over the columns of arm `k` of their mean pixel; inf where the panel or the good pixels end.
 
     A neighbouring peak covers less than half of the columns, a ring or streak all of them.
     """
     n = 0
-    for c in range(arm.shape[0]):
+    inside = FAR + 1 <= s < shape[p, 0] - FAR - 1 and FAR + 1 <= f < shape[p, 1] - FAR - 1
+    for c in range(FAR - NEAR + 1):
         count, total = 0, 0.0
-        for k in range(arm.shape[1]):
-            j, i = s + arm[c, k, 0], f + arm[c, k, 1]
-            if 0 <= j < shape[p, 0] and 0 <= i < shape[p, 1] and image[p, j, i] == image[p, j, i]:
-                count += 1
-                total += image[p, j, i]
+        for i in range(3):
+            t, g = s + ARMS[k, c, i, 0], f + ARMS[k, c, i, 1]
+            if inside or (0 <= t < shape[p, 0] and 0 <= g < shape[p, 1]):
+                v = image[p, t, g]
+                if v == v:
+                    count += 1
+                    total += v
         if count > 0:
             mean, b = total / count, n - 1
             while b >= 0 and columns[b] > mean:
@@ -185,11 +194,11 @@ def _level(image, shape, p, s, f, columns):
     """The brightest line through (s, f): over eight directions, the darker of the two opposite arms."""
     level = -np.inf
     for k in range(ARMS.shape[0] // 2):
-        one = _arm(image, shape, p, s, f, ARMS[k], columns)
-        other = _arm(image, shape, p, s, f, ARMS[k + ARMS.shape[0] // 2], columns)
-        both = min(one, other)
-        if both > level and both < np.inf:
-            level = both
+        one = _arm(image, shape, p, s, f, k, columns)
+        if one > level:
+            both = min(one, _arm(image, shape, p, s, f, k + ARMS.shape[0] // 2, columns))
+            if level < both < np.inf:
+                level = both
     return level
 
 
@@ -218,30 +227,30 @@ def _finish(row):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def measure(image, owner, index, value, seeds, shape, first, grid, mean, variance, quantum, out):
+def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, variance, quantum, out):
     """Measure the peaks that `divide` has found: each owns the pixels given to it, and the 3 x 3 around its summit.
 
     Parameters
     ----------
     image : (P, SS, FS) float32
+    index, value, place, owner
+        As `divide` had and left them.
     seeds : (n,) int64
         Positions in `index` of the summits.
     mean, variance : (B,) float32
         Background of the boxes.
     out : (n,) SUMMIT, zeroed
     """
-    n_ss, n_fs = image.shape[1], image.shape[2]
     columns = np.empty(FAR - NEAR + 1)
     for k in range(seeds.size):
-        row, at = out[k], index[seeds[k]]
-        p, s, f = _place(at, n_ss, n_fs)
+        row = out[k]
+        p, s, f = place[seeds[k]]
         b = box_at(p, s, f, first, grid, shape)
         reach = 4.0 * np.sqrt(variance[b]) + 3.0 * quantum
-        background, n = _surroundings(image, owner, shape, p, s, f, mean[b] - reach, mean[b] + reach)
+        background, n, top = _surroundings(image, owner, shape, p, s, f, mean[b] - reach, mean[b] + reach)
         row["background"] = background if n >= 16 else mean[b]
-        row["at"], row["panel"], row["s"], row["f"], row["box"] = at, p, s, f, b
+        row["at"], row["panel"], row["s"], row["f"], row["box"] = index[seeds[k]], p, s, f, b
         row["height"], row["n_background"] = value[seeds[k]], n
-        row["level"] = _level(image, shape, p, s, f, columns)
         for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
             for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
                 v = image[p, j, i] - row["background"]
@@ -251,8 +260,12 @@ def measure(image, owner, index, value, seeds, shape, first, grid, mean, varianc
                     row["core_pixels"] += 1
                     if owner[p, j, i] != k + 1:
                         _add(row, v, j - s, i - f)
+        # No line is brighter than the brightest pixel around: a peak far above that needs no look at lines.
+        rise = max(top - row["background"], 0.0)
+        far = 9 * rise + 12 * (np.sqrt(9 * (variance[b] + quantum * rise)) + quantum)
+        row["level"] = row["background"] if row["core"] > far else _level(image, shape, p, s, f, columns)
     for m in range(index.size):
-        p, s, f = _place(index[m], n_ss, n_fs)
+        p, s, f = place[m]
         k = owner[p, s, f] - 1
         if 0 <= k < out.size:
             v = image[p, s, f] - out[k]["background"]

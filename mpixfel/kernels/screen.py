@@ -4,7 +4,7 @@ from numba import njit
 
 # NaN marks bad pixels, so the compiler must not assume that there are none.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
-ZERO = np.float32(0)
+ZERO, ONE = np.float32(0), np.float32(1)
 CHUNK = 64          # pixels screened together: four AVX-512 words
 STRIP = 4           # rows that share one interpolation between boxes
 BEYOND = np.float32(3e38)
@@ -25,39 +25,42 @@ def expand(boxes, width, out):
         start = stop
 
 
+# In these loops indices are unsigned: a signed one might be negative, and testing for that costs the vector code.
+
+
 @njit(cache=True, fastmath=FASTMATH)
 def _blend(above, below, weight, out):
-    for x in range(out.size):
+    for x in range(np.uint64(out.size)):
         out[x] = above[x] + weight * (below[x] - above[x])
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _excess(row, mean, out):
-    """A pixel row above its background, 0 where bad; `out` has one column before the first."""
-    for x in range(row.size):
-        v = row[x] - mean[x]
-        out[x + 1] = v if v == v else ZERO
+def _excess(image, at, width, mean, out):
+    """A pixel row of the flat image above its background, 0 where bad; `out` has one column before the first."""
+    for x in range(np.uint64(width)):
+        v = image[at + x] - mean[x]
+        out[x + np.uint64(1)] = v if v == v else ZERO
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _sum3(line, out):
-    for x in range(out.size):
-        out[x] = line[x] + line[x + 1] + line[x + 2]
+def _sum3(line, out, row):
+    for x in range(np.uint64(out.shape[1])):
+        out[row, x] = line[x] + line[x + np.uint64(1)] + line[x + np.uint64(2)]
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def _pick(sums, limit, first, index, value, n):
     """Append the pixels of one row whose 3 x 3 sum exceeds the limit; sums (3, chunks, CHUNK), limit (chunks, CHUNK)."""
-    for k in range(limit.shape[0]):
-        hits = 0
-        for x in range(CHUNK):
-            hits += (sums[0, k, x] + sums[1, k, x] + sums[2, k, x]) > limit[k, x]
-        if hits > 0:
-            for x in range(CHUNK):
+    for k in range(np.uint64(limit.shape[0])):
+        hits = ZERO
+        for x in range(np.uint64(CHUNK)):
+            hits += ONE if sums[0, k, x] + sums[1, k, x] + sums[2, k, x] > limit[k, x] else ZERO
+        if hits > ZERO:
+            for x in range(np.uint64(CHUNK)):
                 s = sums[0, k, x] + sums[1, k, x] + sums[2, k, x]
                 if s > limit[k, x]:
                     if n < index.size:
-                        index[n] = first + k * CHUNK + x
+                        index[n] = first + np.int64(k) * CHUNK + np.int64(x)
                         value[n] = s
                     n += 1
     return n
@@ -86,7 +89,7 @@ def screen(image, shape, first, grid, mean, threshold, line, rows, index, value)
         Pixels found; may exceed the room.
     """
     n, n_ss, n_fs = 0, image.shape[1], image.shape[2]
-    sums, level, limit = rows[:3], rows[3], rows[4]
+    sums, level, limit, flat = rows[:3], rows[3], rows[4], image.reshape(-1)
     folded, limits = rows[:3].reshape(3, -1, CHUNK), rows[4].reshape(-1, CHUNK)
     for p in range(first.size):
         height, width, ny, nx = shape[p, 0], shape[p, 1], grid[p, 0], grid[p, 1]
@@ -109,8 +112,8 @@ def screen(image, shape, first, grid, mean, threshold, line, rows, index, value)
                 _blend(rows[5], rows[6], np.float32(at - j), level)
                 _blend(rows[7], rows[8], np.float32(at - j), limit)
             if s < height:
-                _excess(image[p, s, :width], level, line)
-                _sum3(line, sums[s % 3])
+                _excess(flat, np.uint64((p * n_ss + s) * n_fs), width, level, line)
+                _sum3(line, sums, np.uint64(s % 3))
             else:
                 sums[s % 3, :] = ZERO
             if s > 0:

@@ -6,7 +6,8 @@ import numpy as np
 from mpixfel.kernels import background as kernel
 
 BOX = 32             # edge of a box, pixels
-SAMPLES = 64         # pixels of a box that are looked at
+SAMPLES = 64         # pixels of a box that are looked at, in short runs
+GUESSED = 2048       # pixels for the first guess
 
 
 class Background(NamedTuple):
@@ -28,29 +29,38 @@ class Boxes:
         good = np.ones(self.stack, bool) if mask is None else ~mask
         self.n_good = sum(int(good[i, :s, :f].sum()) for i, (s, f) in enumerate(self.shape))
         self.sample = self._samples(good)
+        self.start = np.ascontiguousarray(self.sample[:, ::kernel.RUN]).reshape(-1)
         self.values = np.empty(self.sample.shape, np.float32)
+        self.stride = max(1, self.values.size // GUESSED) | 1
         self.own, self.pooled = (np.zeros((len(self.sample), 3), np.float32) for _ in range(2))
 
     def _samples(self, good):
-        """(B, SAMPLES) flat indices of good pixels, spread evenly but irregularly over each box; -1 where too few."""
-        rng = np.random.default_rng(1)
+        """(B, SAMPLES) flat indices in runs, spread evenly but irregularly over the good pixels of each box; -1: none.
+
+        A run begins at a good pixel and stays within its row of the box; bad pixels in it are NaN in the image.
+        """
+        rng, runs = np.random.default_rng(1), SAMPLES // kernel.RUN
         n_ss, n_fs = self.stack[1:]
-        out = np.full((int(self.grid.prod(axis=1).sum()), SAMPLES), -1, np.int64)
+        out = np.full((int(self.grid.prod(axis=1).sum()), runs), -1, np.int64)
         for p, ((ny, nx), (height, width)) in enumerate(zip(self.grid, self.shape)):
             for j in range(ny):
                 for i in range(nx):
                     s0, s1, f0, f1 = j * height // ny, (j + 1) * height // ny, i * width // nx, (i + 1) * width // nx
-                    ss, fs = np.nonzero(good[p, s0:s1, f0:f1])
-                    take = min(SAMPLES, ss.size)
-                    strata = (np.arange(take) + rng.random(take)) * (ss.size / max(take, 1))
-                    pick = np.minimum(strata.astype(int), ss.size - 1) if take else np.zeros(0, int)
+                    ss, fs = np.nonzero(good[p, s0:s1, f0:max(f1 - kernel.RUN + 1, f0 + 1)])
+                    if not ss.size or f0 + kernel.RUN > n_fs:
+                        continue
+                    take = min(runs, ss.size)
+                    strata = (np.arange(take) + rng.random(take)) * (ss.size / take)
+                    pick = np.minimum(strata.astype(int), ss.size - 1)
                     out[self.first[p] + j * nx + i, :take] = (p * n_ss + s0 + ss[pick]) * n_fs + f0 + fs[pick]
-        return out
+        index = out[:, :, None] + np.arange(kernel.RUN)
+        index[out < 0] = -1
+        return index.reshape(len(out), -1)
 
     def background(self, photons):
         """`Background` of an image (P, SS, FS)."""
-        kernel.gather(photons.reshape(-1), self.sample.reshape(-1), self.values.reshape(-1))
-        centre, quantum = first_guess(self.values.reshape(-1)[::7])
+        kernel.gather(photons.reshape(-1), self.start, self.values.reshape(-1, kernel.RUN))
+        centre, quantum = first_guess(self.values.reshape(-1)[::self.stride])
         kernel.clipped_moments(self.values, np.float32(centre), np.float32(4), np.float32(3 * quantum), 6, self.own)
         quantum = slope_quantum(self.own)
         kernel.pool(self.own, self.first, self.grid, self.pooled)
@@ -69,8 +79,9 @@ def first_guess(values):
     values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0
-    centre = float(np.median(values))
-    noise = float(np.sqrt(np.mean((values[values <= centre] - centre) ** 2)))
+    centre = float(np.partition(values, values.size // 2)[values.size // 2])
+    below = values[values <= centre] - centre
+    noise = float(np.sqrt(np.mean(below * below)))
     above = values[values > centre + 3 * noise] - centre
     return centre, max(float(np.median(above)) - 3.3 * noise, 0.0) if above.size else 0.0
 
@@ -82,22 +93,14 @@ def slope_quantum(boxes):
     chance correlation of mean and variance in small samples gives the ratio of third to second cumulant, which is the
     quantum as well. Close to 1, the gain is taken to be what the geometry says.
     """
-    known = boxes[boxes[:, 0] > 1]
-    if len(known) < 12:
+    means = boxes[boxes[:, 0] > 1, 1]
+    if len(means) < 12:
         return 1.0
-    order = np.argsort(known[:, 1], kind="stable")[:len(known) - len(known) // 20]    # the brightest may hold spots
-    third = len(order) // 3
-    lower, upper = (_typical(known[part].astype(float)) for part in (order[:third], order[-third:]))
-    run, rise = upper - lower
-    quantum = float(rise / run) if run > 0 else 1.0
+    n = len(means) - len(means) // 20            # the brightest may hold spots
+    means.partition((n // 3, n - n // 3, n - 1))
+    (low, low_variance), (high, high_variance) = (
+        kernel.third(boxes, -np.inf, means[n // 3]), kernel.third(boxes, means[n - n // 3], means[n - 1]))
+    quantum = (high_variance - low_variance) / (high - low) if high > low else 1.0
     if not quantum > 0:
-        quantum = float(np.sqrt(np.median(known[:, 2]))) * 0.1 or 1.0
+        quantum = float(np.sqrt(np.median(boxes[:, 2]))) * 0.1 or 1.0
     return 1.0 if 0.75 < quantum < 1.35 else quantum
-
-
-def _typical(boxes):
-    """(2,) average mean and variance of boxes (n, 3), without those whose variance stands out: they hold spots."""
-    for _ in range(2):
-        variance = boxes[:, 2]
-        boxes = boxes[variance <= variance.mean() + 3 * variance.std()]
-    return boxes[:, 1:].mean(axis=0)

@@ -130,8 +130,8 @@ class Prepared:
         pick = lambda maps: maps[min(cell, maps.shape[0] - 1)]
         maps = calibrate.Maps(pick(self.pedestal), pick(self.factor), pick(self.threshold), self.saturation)
         if self.kind == calibrate.NONE:
-            return calibrate.convert(raw, panels, self.tables.layout, maps, self.tables.watch(raw.dtype), scale, offset,
-                                     self.photons, self.saturated, n)
+            return calibrate.convert(raw, panels, self.tables.layout, maps, self.tables.watch(raw.dtype),
+                                     raw.dtype.kind == "f", scale, offset, self.photons, self.saturated, n)
         return calibrate.convert_switching(raw, gains, panels, self.tables.layout, maps, scale, offset, self.kind,
                                            self.photons, self.saturated, n)
 

@@ -55,4 +55,4 @@ class Tables:
         if words.ndim != 2 or words.shape[0] < need[0] or words.shape[1] < need[1]:
             raise BadData(f"a block of shape {block.shape} cannot hold panels that reach to {tuple(map(int, need))}",
                           f"data block {b}", "check min_ss ... max_fs in the geometry")
-        return words, gains
+        return np.ascontiguousarray(words), np.ascontiguousarray(gains)

@@ -6,6 +6,18 @@ from mpixfel.kernels import background as kernel
 WIDTH = 2.0          # width of a ring, pixels
 
 
+def beam_radius(geometry, panel, ss, fs, rounded=False):
+    """(n,) distance from the beam in pixels, at the mean distance of the panels, of points ss, fs (corner 0) on `panel`.
+
+    `rounded` first rounds x and y to whole pixels.
+    """
+    at = (geometry.origin[panel] + np.asarray(fs)[:, None] * geometry.fs_axis[panel]
+          + np.asarray(ss)[:, None] * geometry.ss_axis[panel])
+    pixel = np.sqrt(np.linalg.norm(geometry.fs_axis[0]) * np.linalg.norm(geometry.ss_axis[0]))
+    x, y = (at[:, k] / at[:, 2] * geometry.origin[:, 2].mean() / pixel for k in (0, 1))
+    return np.hypot(np.rint(x), np.rint(y)) if rounded else np.hypot(x, y)
+
+
 class Rings:
     """Samples of the background boxes sorted into rings around the beam.
 
@@ -17,12 +29,10 @@ class Rings:
         self.boxes = boxes
         self.geometry, self.bins, self.sums = None, None, None
 
-    def radius(self, geometry, panel, ss, fs):
-        """Distance from the beam in pixels at the mean distance of the panels, for pixel centres `ss`, `fs`."""
-        x = (geometry.origin[panel] + (np.asarray(fs) + 0.5)[:, None] * geometry.fs_axis[panel]
-             + (np.asarray(ss) + 0.5)[:, None] * geometry.ss_axis[panel])
-        pixel = np.sqrt(np.linalg.norm(geometry.fs_axis[0]) * np.linalg.norm(geometry.ss_axis[0]))
-        return np.hypot(x[:, 0], x[:, 1]) / x[:, 2] * geometry.origin[:, 2].mean() / pixel
+    @staticmethod
+    def radius(geometry, panel, ss, fs):
+        """Distance from the beam in pixels, for pixel numbers `ss`, `fs`."""
+        return beam_radius(geometry, panel, np.asarray(ss) + 0.5, np.asarray(fs) + 0.5)
 
     def _sort(self, geometry):
         """Give every sample its ring; again only when the geometry has changed by more than a pixel at 1000."""
@@ -54,6 +64,8 @@ def crowded(radius):
     are found, what is left is looked at again with less patience: rings fray.
     """
     bad = np.zeros(len(radius), bool)
+    if len(radius) <= 8 or np.bincount((radius / 4.0).astype(int)).max() <= 8:
+        return bad
     for least in (8, 4, 3):
         more = _crowded(radius[~bad], least)
         if not more.any():

@@ -18,6 +18,7 @@ from mpixfel.model import tables
 from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
+from mpixfel.stages.peak_table import resolution
 from mpixfel.stages.rings import WIDTH, Rings, crowded
 from mpixfel.stages.tail import Tail
 
@@ -47,14 +48,19 @@ class RobustFinder:
         """PEAK table of the image, strongest first."""
         background = prepared.boxes.background(image.photons)
         summits = prepared.summits(image.photons, background)
+        if len(summits):
+            summits = self._choose(summits, background, shot, prepared)
+        table = peak_table(summits, background.variance[summits["box"]], background.quantum, shot)
+        return table[np.argsort(-table["snr"], kind="stable")]
+
+    def _choose(self, summits, background, shot, prepared):
+        """The summits that are peaks."""
         rings = prepared.rings.excess(shot.geometry, background.quantum)
         radius = prepared.rings.radius(shot.geometry, summits["panel"], summits["s"], summits["f"])
         ring = rings[np.minimum((radius / WIDTH).astype(int), len(rings) - 1)]
         keep = self._stands_out(summits, background, ring, prepared) & self._compact(summits)
         keep[keep] &= ~crowded(radius[keep])
-        summits = summits[keep]
-        table = peak_table(summits, background.variance[summits["box"]], background.quantum, shot)
-        return table[np.argsort(-table["snr"], kind="stable")]
+        return summits[keep]
 
     def _stands_out(self, summits, background, ring, prepared):
         """(n,) bool: above the own background, above every line through the peak, and in more than one pixel."""
@@ -92,15 +98,6 @@ def peak_table(summits, variance, quantum, shot):
     return table
 
 
-def resolution(table, shot):
-    """1/d (1/angstrom) of peaks, from the shot's geometry."""
-    geometry, panel = shot.geometry, table["panel"]
-    x = (geometry.origin[panel] + table["fs"][:, None] * geometry.fs_axis[panel]
-         + table["ss"][:, None] * geometry.ss_axis[panel])
-    direction = x / np.linalg.norm(x, axis=1)[:, None] - np.array([0.0, 0.0, 1.0])
-    return np.linalg.norm(direction, axis=1) / shot.wavelength_angstrom
-
-
 class Prepared:
     """Boxes, tail tables, and all buffers."""
 
@@ -115,7 +112,7 @@ class Prepared:
         self.line, self.rows = np.zeros(width + 2, np.float32), np.zeros((9, width), np.float32)
         self.index, self.value = np.empty(ROOM, np.int64), np.empty(ROOM, np.float32)
         self.owner, self.parent = np.zeros(stack, np.int32), np.empty(ROOM + 1, np.int32)
-        self.seeds = np.empty(ROOM, np.int64)
+        self.place, self.seeds = np.empty((ROOM, 3), np.int32), np.empty(ROOM, np.int64)
 
     def summits(self, photons, background):
         """SUMMIT table of everything that stands out of the background, highest first."""
@@ -124,10 +121,20 @@ class Prepared:
         n = screen(photons, boxes.shape, boxes.first, boxes.grid, background.mean, bar, self.line, self.rows,
                    self.index, self.value)
         index, value = self.index[:min(n, ROOM)], self.value[:min(n, ROOM)]
-        n = peaks.divide(index, value, np.argsort(-value, kind="stable"), boxes.shape, boxes.first, boxes.grid,
-                         background.variance, quantum, self.owner, self.parent, self.seeds)
+        n = peaks.divide(index, value, falling(value), boxes.shape, boxes.first, boxes.grid, background.variance, quantum,
+                         self.owner, self.place, self.parent, self.seeds)
         out = np.zeros(min(n, MAX_PEAKS), peaks.SUMMIT)
-        peaks.measure(photons, self.owner, index, value, self.seeds[:len(out)], boxes.shape, boxes.first, boxes.grid,
-                      background.mean, background.variance, quantum, out)
+        peaks.measure(photons, self.owner, index, value, self.place, self.seeds[:len(out)], boxes.shape, boxes.first,
+                      boxes.grid, background.mean, background.variance, quantum, out)
         peaks.forget(index, self.owner)
         return out
+
+
+def falling(value):
+    """Positions of positive float32 numbers (n,) by falling value; equal ones in their order, on every machine.
+
+    The bits of positive numbers sort like integers; sorting them together with their positions is faster than argsort.
+    """
+    keys = (np.int64(1) << 62) - (value.view(np.int32).astype(np.int64) << 31) + np.arange(len(value))
+    keys.sort()
+    return keys & 0x7FFFFFFF
