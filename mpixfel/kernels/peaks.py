@@ -190,15 +190,21 @@ def _arm(image, shape, p, s, f, k, columns):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _level(image, shape, p, s, f, columns):
-    """The brightest line through (s, f): over eight directions, the darker of the two opposite arms."""
-    level = -np.inf
-    for k in range(ARMS.shape[0] // 2):
-        one = _arm(image, shape, p, s, f, k, columns)
-        if one > level:
-            both = min(one, _arm(image, shape, p, s, f, k + ARMS.shape[0] // 2, columns))
-            if level < both < np.inf:
-                level = both
+def _level(image, shape, p, s, f, columns, arms):
+    """What (s, f) would be without its peak, at most: on a bright line, or at the edge of a bright area.
+
+    A line is as bright as the darker of two opposite arms, an area as the darkest of five neighbouring ones; the
+    brightest of them counts. `columns` (FAR - NEAR + 1,) and `arms` (16,) are work space.
+    """
+    n, level = arms.size, -np.inf
+    for k in range(n):
+        arms[k] = _arm(image, shape, p, s, f, k, columns)
+    for k in range(n):
+        line = min(arms[k], arms[(k + n // 2) % n])
+        area = min(min(arms[k - 2], arms[k - 1]), min(arms[k], min(arms[(k + 1) % n], arms[(k + 2) % n])))
+        for found in (line, area):
+            if level < found < np.inf:
+                level = found
     return level
 
 
@@ -241,7 +247,7 @@ def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, 
         Background of the boxes.
     out : (n,) SUMMIT, zeroed
     """
-    columns = np.empty(FAR - NEAR + 1)
+    columns, arms = np.empty(FAR - NEAR + 1), np.empty(ARMS.shape[0])
     for k in range(seeds.size):
         row = out[k]
         p, s, f = place[seeds[k]]
@@ -263,7 +269,7 @@ def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, 
         # No line is brighter than the brightest pixel around: a peak far above that needs no look at lines.
         rise = max(top - row["background"], 0.0)
         far = 9 * rise + 12 * (np.sqrt(9 * (variance[b] + quantum * rise)) + quantum)
-        row["level"] = row["background"] if row["core"] > far else _level(image, shape, p, s, f, columns)
+        row["level"] = row["background"] if row["core"] > far else _level(image, shape, p, s, f, columns, arms)
     for m in range(index.size):
         p, s, f = place[m]
         k = owner[p, s, f] - 1
