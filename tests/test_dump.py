@@ -1,6 +1,6 @@
 """Corrected images written out: what the files hold, and that they read back."""
-import os
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import fabio
@@ -15,6 +15,7 @@ from mpixfel.io.sources import open_source
 from mpixfel.model.event import Event, EventId, Image, Record
 from mpixfel.model.experiment import Beam, Context, Detector, Panel
 from mpixfel.modules.dump import ModDump, Options
+from mpixfel.stages.calibration import Calibration
 
 PIXEL = 1e-4
 ENERGY_EV = 9500.0
@@ -38,8 +39,13 @@ def event_and_record(index=0, stamp=STAMP_NS):
     return event, Record(ident, ENERGY_EV, 0.102, image=Image(photons, np.zeros(0, np.int64)))
 
 
+def module_of(resume=False, **options):
+    settings = SimpleNamespace(stage=lambda name: Calibration(), origins={}, resume=resume)
+    return ModDump("mod_dump:hit", Options(**options), settings)
+
+
 def dump(context, n=1, **options):
-    module = ModDump("mod_dump:hit", Options(**options), SimpleNamespace())
+    module = module_of(**options)
     module.begin(context)
     for i in range(n):
         event, record = event_and_record(i, STAMP_NS + i * 10**9)
@@ -96,16 +102,14 @@ def test_tiff_is_clipped_to_16_bits_and_cbf_marks_bad_pixels(context, tmp_path):
 
 
 def test_a_stack_reads_back_through_its_own_geometry_in_the_order_of_the_events(context, tmp_path):
-    first, second = (ModDump("mod_dump:all", Options(out_dirname=str(tmp_path), out_basename="r0001-", stack=True), None)
-                     for _ in range(2))
+    options = {"out_dirname": str(tmp_path), "out_basename": "r0001-", "stack": True}
+    first, second = module_of(**options), module_of(**options)
+    first.begin(context)
+    second.begin(context)
     for module, indices in ((first, (0, 3)), (second, (2, 1))):
-        module.begin(context)
         for i in indices:
             module.event(*event_and_record(i, STAMP_NS + i), context)
         module.finish()
-        # Two parts of one process have one name: the first is renamed as if by another process.
-        (part,) = tmp_path.glob(f"*{os.getpid()}.part")
-        part.rename(str(part).replace(".part", f"{len(indices)}{indices[0]}.part"))
     second.end({}, context)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r0001-stack.cxi", "r0001-stack.geom"]
     geometry = read_geometry(str(tmp_path / "r0001-stack.geom"))
@@ -125,9 +129,38 @@ def test_base_names_cannot_leave_the_folder():
             Options(out_basename=name)
 
 
-def test_an_event_without_image_is_a_clear_error(context):
-    module = ModDump("mod_dump:hit", Options(), None)
+def test_a_stack_goes_on_where_a_run_was_ended_or_killed(context, tmp_path):
+    options = {"out_dirname": str(tmp_path), "stack": True}
+    names = lambda: h5py.File(tmp_path / "stack.cxi")["entry_1/experiment_identifier"].asstr()[:].tolist()
+    ended = module_of(**options)
+    ended.begin(context)
+    ended.event(*event_and_record(4, STAMP_NS), context)
+    ended.finish()
+    ended.end({}, context)
+    killed = module_of(resume=True, **options)
+    killed.begin(context)
+    killed.event(*event_and_record(1, STAMP_NS), context)
+    killed.totals()                                             # the checkpoint before a segment
+    killed.event(*event_and_record(7, STAMP_NS), context)       # after it: lost, and done again
+    killed.part.file.close()
+    last = module_of(resume=True, **options)
+    last.begin(context)
+    last.event(*event_and_record(2, STAMP_NS), context)
+    last.finish()
+    last.end({}, context)
+    assert names() == ["//1", "//2", "//4"]
+    np.testing.assert_array_equal(h5py.File(tmp_path / "stack.cxi")["entry_1/data_1/data"][2], block_of(4))
+    anew = module_of(**options)
+    anew.begin(context)
+    assert list(tmp_path.glob("stack.cxi*")) == []
+
+
+def test_an_event_without_image_is_calibrated_first(context, tmp_path):
+    module = module_of(out_dirname=str(tmp_path), out_format="npy")
     module.begin(context)
     event, record = event_and_record()
-    with pytest.raises(MpixfelError, match="mod_hitfind before it"):
-        module.event(event, record.but(image=None), context)
+    raw = np.zeros((6, 15), np.uint16)
+    raw[2, 3] = 70
+    record = module.event(replace(event, raw=(raw,)), record.but(image=None), context)
+    assert record.image.photons[0, 2, 3] == 7.0
+    assert np.load(tmp_path / "20130301060858401.npy")[2, 3] == 7.0

@@ -2,10 +2,9 @@
 import os
 from dataclasses import dataclass
 
-from mpixfel.errors import MpixfelError
 from mpixfel.io.exports import images, stack
-from mpixfel.model import timestamp
-from mpixfel.modules.interface import Module
+from mpixfel.modules.calibrated import Calibrated
+from mpixfel.modules.names import check_basename, event_stem
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 
@@ -22,40 +21,40 @@ class Options:
 
     def __post_init__(self):
         check_options(self)
-        if "/" in self.out_basename or os.sep in self.out_basename or self.out_basename.startswith("."):
-            raise MpixfelError(f"{self.out_basename!r} is not a base name", "mod_dump.out_basename",
-                               "give the folder in out_dirname")
+        check_basename(self.out_basename, "out_basename")
 
 
-def file_stem(event_id):
-    """What the name of an event's file ends in: the 17-digit timestamp, or source and index where there is none."""
-    if event_id.timestamp_ns >= 0:
-        return timestamp.digits(event_id.timestamp_ns)
-    return f"{event_id.source:03d}-{event_id.index:07d}"
-
-
-class ModDump(Module):
+class ModDump(Calibrated):
     """Write images, one file each or all in one CXI file."""
 
     Options = Options
 
+    part = None
+
     def begin(self, context):
+        super().begin(context)
         self.detector, self.beam = context.detector, context.beam
-        self.part = getattr(self, "part", None)
+        if self.options.stack and not self.settings.resume:
+            stack.forget(self._path("stack.cxi"))
 
     def event(self, event, record, context):
-        if record.image is None:
-            raise MpixfelError("no calibrated image reaches this module", self.name,
-                               "put a mod_hitfind before it in `modules`")
         shot = context.shot(event)
+        record = self.calibrated(event, record, shot)
+        if record.skip:
+            return record
         image = images.corrected_image(record, shot, self.detector, self.options.address)
         if self.options.stack:
             self.part = self.part or stack.Part(self._path("stack.cxi"), image.block.shape)
             self.part.add(image, record)
         else:
-            name = file_stem(record.id) + images.SUFFIX[self.options.out_format]
+            name = event_stem(record.id) + images.SUFFIX[self.options.out_format]
             images.write_image(self._path(name), image, self.options.out_format)
         return record
+
+    def totals(self):
+        """Nothing to add up; but what a segment says is done must be on disk, so the stack's part ends here."""
+        self.finish()
+        return {}
 
     def finish(self):
         """Close this rank's part of the stack, before the totals are reduced."""

@@ -78,9 +78,7 @@ def _write_images(path, scene, truth, progress):
             if progress:
                 progress(i + 1)
         out.beam(energies, options.bandwidth_fwhm)
-        mask = np.full(block.shape, 1, np.uint32)
-        arrangement.pack(scene.mask, mask)
-        out.detector(mask, options.distance_mm * 1e-3, options.pixel_um * 1e-6, options.saturation_adu)
+        _write_detector(out, scene)
 
 
 def _write_dark(path, scene, stage):
@@ -95,6 +93,15 @@ def _write_dark(path, scene, stage):
             arrangement.pack(stack, block)
             out.frame(i, block)
         out.beam(np.full(options.dark_frames, options.photon_energy_ev), options.bandwidth_fwhm)
+        _write_detector(out, scene)
+
+
+def _write_detector(out, scene):
+    """The mask and what describes the detector: the images' geometry fits the dark run, too."""
+    options = scene.options
+    mask = np.full(scene.arrangement.block_shape, 1, np.uint32)
+    scene.arrangement.pack(scene.mask, mask)
+    out.detector(mask, options.distance_mm * 1e-3, options.pixel_um * 1e-6, options.saturation_adu)
 
 
 def _write_calibration(path, scene):

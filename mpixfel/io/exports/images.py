@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from mpixfel.errors import MpixfelError
+from mpixfel.io.exports.blocks import active_areas, block_of
 from mpixfel.model import timestamp
 from mpixfel.units import ELEMENTARY_CHARGE_COULOMB, wavelength_angstrom
 
@@ -52,17 +53,7 @@ class CorrectedImage:
 def corrected_image(record, shot, detector, address=""):
     """`CorrectedImage` of a record that still holds its image."""
     panels = detector.panels
-    heights = {}
-    for p in panels:
-        heights[p.block] = max(heights.get(p.block, 0), p.min_ss + p.shape[0])
-    tops = dict(zip(sorted(heights), np.cumsum([0, *(heights[b] for b in sorted(heights))])))
-    width = max(p.min_fs + p.shape[1] for p in panels)
-    block = np.full((sum(heights.values()), width), np.nan, np.float32)
-    areas = np.empty((len(panels), 4), np.int64)
-    for i, p in enumerate(panels):
-        ss, fs = tops[p.block] + p.min_ss, p.min_fs
-        areas[i] = ss, fs, ss + p.shape[0], fs + p.shape[1]
-        block[ss:ss + p.shape[0], fs:fs + p.shape[1]] = record.image.photons[i, :p.shape[0], :p.shape[1]]
+    block, areas = block_of(record.image.photons, detector), active_areas(detector)
     return CorrectedImage(block, areas, _beam_centre_mm(shot.geometry, areas), _distance_mm(shot.geometry),
                           1e3 * shot.clen_m, float(wavelength_angstrom(record.photon_energy_ev)), 1e3 * detector.pixel_size_m(),
                           float(min(p.max_adu / g for p, g in zip(panels, shot.gain))), record.id.timestamp_ns, address,

@@ -1,4 +1,5 @@
 """All corrected images of a run in one CXI file: each rank writes a part of it, one rank joins the parts."""
+import contextlib
 import glob
 import os
 import socket
@@ -8,6 +9,7 @@ import h5py
 import numpy as np
 
 from mpixfel.errors import MpixfelError
+from mpixfel.io.exports.blocks import active_areas
 from mpixfel.io.exports.images import create_cxi, fill_cxi
 from mpixfel.io.geometry import Block, Layout, PanelLayout, Quantity, write_geometry
 from mpixfel.units import photon_energy_ev
@@ -27,7 +29,7 @@ class Part:
 
     def __init__(self, path, shape):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        self.path = f"{path}.{socket.gethostname()}.{os.getpid()}.part"
+        self.path = free_name(f"{path}.{socket.gethostname()}.{os.getpid()}")
         self.n, self.rows = 0, []
         try:
             self.file = h5py.File(self.path, "w")
@@ -47,71 +49,101 @@ class Part:
 
     def close(self):
         self.data.resize(self.n, axis=0)
-        numbers = np.array([r[:3] for r in self.rows], np.int64).reshape(-1, 3)
-        self.file["order"] = numbers
-        self.file["lengths"] = np.array([r[3:7] for r in self.rows], float).reshape(-1, 4)
-        self.file.create_dataset("names", data=[r[7] for r in self.rows], dtype=h5py.string_dtype())
+        write_rows(self.file, self.rows)
         self.file.close()
+
+
+def write_rows(group, rows):
+    """What is known of the images beside their pixels: source, index, time; distance, clen, pixel, wavelength; name."""
+    group["order"] = np.array([r[:3] for r in rows], np.int64).reshape(-1, 3)
+    group["lengths"] = np.array([r[3:7] for r in rows], float).reshape(-1, 4)
+    group.create_dataset("names", data=[r[7] for r in rows], dtype=h5py.string_dtype())
+
+
+def forget(path):
+    """Remove a stack and its parts: those of a run that is not gone on with."""
+    for old in (path, *parts_of(path)):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(old)
+
+
+def parts_of(path):
+    return sorted(glob.glob(glob.escape(path) + ".*.part"))
+
+
+def free_name(path):
+    """A part's name that is not taken yet: a process closes its part at each checkpoint and begins another."""
+    number = 0
+    while os.path.exists(f"{path}.{number}.part"):
+        number += 1
+    return f"{path}.{number}.part"
 
 
 def join(path, detector, beam):
     """Put the parts of a stack in one CXI file, in the order of the events, and write a geometry beside it.
 
-    A part of a process that was killed has no closing tables and is left out: its events are done again on resume.
+    A part that its process did not close has no tables and is left out: its events are done again on resume. Images of a
+    stack that is there already are replaced by those of the parts, event by event.
     """
-    parts = [p for p in map(_open_part, sorted(glob.glob(glob.escape(path) + ".*.part"))) if p is not None]
+    files = [f for f in map(_open, (path, *parts_of(path))) if f is not None]
     rows = {}
-    for f in parts:
-        for row, (source, index, _) in enumerate(f["order"][:]):
-            rows[int(source), int(index)] = (f, row)
+    for f in files:
+        for row, (source, index, _) in enumerate(_facts(f)["order"][:]):
+            rows[int(source), int(index)] = _Row(f, row)
     if rows:
-        shape = parts[0]["data"].shape[1:]
-        with create_cxi(path + ".new", shape, len(rows)) as out:
-            for i, key in enumerate(sorted(rows)):
-                _copy_row(out, i, *rows[key])
-        os.replace(path + ".new", path)
+        images = [rows[key] for key in sorted(rows)]
+        with create_cxi(path + ".new", images[0].data.shape[1:], len(images)) as out:
+            for i, image in enumerate(images):
+                fill_cxi(out, i, image, photon_energy_ev(image.wavelength_angstrom))
+            write_rows(out.create_group("mpixfel"), [image.facts for image in images])
         with open(os.path.splitext(path)[0] + ".geom", "w") as g:
             g.write(stack_geometry(detector, beam))
-    for f in parts:
-        name = f.filename
+    for f in files:
         f.close()
-        os.remove(name)
+    if rows:
+        os.replace(path + ".new", path)
+    for part in parts_of(path):
+        os.remove(part)
 
 
-def _open_part(path):
+def _open(path):
+    """A part, or a stack, that is whole; otherwise None."""
     try:
         f = h5py.File(path, "r")
     except OSError:
         return None
-    if "names" in f:
+    if "names" in _facts(f):
         return f
     f.close()
     return None
 
 
+def _facts(f):
+    return f["mpixfel"] if "mpixfel" in f else f
+
+
 class _Row:
-    """One image of a part, with the names that `fill_cxi` reads."""
+    """One image of a part or stack, with the names that `fill_cxi` reads."""
 
-    def __init__(self, part, row):
-        self.block = part["data"][row]
-        self.timestamp_ns = int(part["order"][row, 2])
-        self.distance_mm, self.clen_mm, self.pixel_size_mm, self.wavelength_angstrom = map(float, part["lengths"][row])
-        self.name = part["names"].asstr()[row]
+    def __init__(self, f, row):
+        self.data, self.row = f["data"] if "data" in f else f["entry_1/data_1/data"], row
+        facts = _facts(f)
+        order, lengths = facts["order"][row], facts["lengths"][row]
+        self.facts = (*map(int, order), *map(float, lengths), facts["names"].asstr()[row])
+        self.timestamp_ns, self.name = self.facts[2], self.facts[7]
+        self.distance_mm, self.clen_mm, self.pixel_size_mm, self.wavelength_angstrom = self.facts[3:7]
 
-
-def _copy_row(out, i, part, row):
-    image = _Row(part, row)
-    fill_cxi(out, i, image, photon_energy_ev(image.wavelength_angstrom))
+    @property
+    def block(self):
+        return self.data[self.row]
 
 
 def stack_geometry(detector, beam):
     """The geometry of a stack: the panels as they were, in photons, camera length and energy of each event."""
-    blocks = sorted({p.block for p in detector.panels})
-    height = {b: max(p.min_ss + p.shape[0] for p in detector.panels if p.block == b) for b in blocks}
-    top = {b: sum(height[c] for c in blocks if c < b) for b in blocks}
-    panels = tuple(replace(p, block=0, min_ss=p.min_ss + top[p.block], adu_per_photon=1.0, adu_per_ev=None,
+    areas = active_areas(detector)
+    panels = tuple(replace(p, block=0, min_ss=int(area[0]), adu_per_photon=1.0, adu_per_ev=None,
                            flag_less_than=float("-inf"), flag_more_than=float("inf"), flag_equal=float("nan"),
-                           max_adu=float("inf")) for p in detector.panels)
+                           max_adu=float("inf")) for p, area in zip(detector.panels, areas))
     layout = Layout((Block("/entry_1/data_1/data", ("%", "ss", "fs")),), tuple(PanelLayout() for _ in panels),
                     Quantity(path="/LCLS/photon_energy_eV", unit="eV"),
                     Quantity(path="/LCLS/detector_1/EncoderValue", unit="mm", scale=1e-3))
