@@ -179,26 +179,28 @@ def turn_scores(frame, others, q, limit, length, cosines, sines, out):
 
 
 @kernel
-def turns_about_axes(axes, order, signs, reference, length, q, limit, cosines, sines, work, keep, scores, rotations):
+def turns_about_axes(axes, order, signs, reference, scale, q, limit, cosines, sines, work, keep, scores, rotations,
+                     lengths):
     """The best turns of the known cell about each axis.
 
     axes (K, 3); order (n,) which of them; signs (1 or 2,) +1 and -1 where they differ; reference (3, 3): rotation
     from the crystal's Cartesian frame to one with the scanned axis along z, followed by rows 3, 4 (2, 3) `others` of
-    `turn_scores`, so (5, 3); work (T,) float32; keep: turns kept per axis; scores (n * signs * keep,), rotations
-    (same, 3, 3): crystal to laboratory. Returns the number of rows filled.
+    `turn_scores`, so (5, 3); scale of these; work (T,) float32; keep: turns kept per axis. Filled, one row for each
+    turn kept: scores, rotations (3, 3) from crystal to laboratory, and lengths of the axis. Returns how many.
     """
-    frame, n = np.empty((3, 3)), 0
+    frame, others, n = np.empty((3, 3)), reference[3:] * scale, 0
     turns = work.size
     for i in order:
+        length = np.sqrt(axes[i, 0] ** 2 + axes[i, 1] ** 2 + axes[i, 2] ** 2)
         for sign in signs:
             axis_frame(axes[i], sign, frame)
-            turn_scores(frame, reference[3:], q, limit, length, cosines, sines, work)
+            turn_scores(frame, others, q, limit, length, cosines, sines, work)
             for _ in range(keep):
                 best = 0
                 for a in range(1, turns):
                     if work[a] > work[best]:
                         best = a
-                scores[n] = work[best]
+                scores[n], lengths[n] = work[best], length
                 _rotation(frame, cosines[best], sines[best], reference, rotations[n])
                 n += 1
                 for a in range(best - 2, best + 3):

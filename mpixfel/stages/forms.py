@@ -19,6 +19,7 @@ class ScanAxis(NamedTuple):
     reference: np.ndarray   # (5, 3) see kernels.lattice.turns_about_axes
     signs: np.ndarray       # 1 or 2 directions of the axis that differ
     order: int              # of the symmetry about the axis
+    stretch: np.ndarray     # (6,) strain by 1 along the axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def _scan_axis(axes, k, rotations):
     order = sum(1 for m in rotations if np.array_equal(m[k], goal))
     flips = any(np.array_equal(m[k], -goal) for m in rotations)
     return ScanAxis(float(length), np.ascontiguousarray(np.vstack([turn, others @ turn.T])),
-                    np.array([1.0] if flips else [1.0, -1.0]), order)
+                    np.array([1.0] if flips else [1.0, -1.0]), order, strain_of(np.outer(z, z)))
 
 
 def _settings(axes, strict, similar):
@@ -94,6 +95,11 @@ def _points(reciprocal, turns):
     for turn in turns[1:]:
         unique &= height >= points @ turn.T @ np.array([1.0, 0.618034, 0.381966]) - 1e-9
     return points, lengths[keep], unique
+
+
+def strain_of(matrix):
+    """(6,) strain of a symmetric (3, 3) matrix, in the order of `kernels.match.lattice_matrix`."""
+    return np.concatenate([np.diag(matrix), np.sqrt(2.0) * matrix[[1, 0, 0], [2, 2, 1]]])
 
 
 def strain_precision(rotations, allowed, forbidden):

@@ -56,7 +56,7 @@ def best_lattice(job, left, fewest, thorough):
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
         bound = null.bound(len(left), fineness, job.rate / len(job.forms))
         fit = search.search(table, form, known, job.grids, job.work)
-        if thorough and not (fit and fit.log_odds > bound and even(fit, table)):
+        if thorough and not (fit and fit.log_odds > bound and convincing(fit, table, known)):
             again = search.search(table, form, known, job.grids, job.work, search.THOROUGH)
             fit = max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
         odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
@@ -68,17 +68,18 @@ def best_lattice(job, left, fewest, thorough):
     return best, numbers
 
 
-def even(fit, table):
-    """Whether a fit explains spots of high resolution about as well as those of low.
+def convincing(fit, table, known):
+    """Whether a fit that beats chance may also be the best there is.
 
     A wrong orientation that shares a plane of the lattice with the right one explains the plane's spots, near the
-    beam, better than chance does.
+    beam, better than chance does; so does one whose indices are off by one where cell or beam centre are.
     """
     member = fit.member
+    if not known.settled and member.mean() < 0.7:
+        return False
     order = np.argsort(table[Q2, :len(member)], kind="stable")
     half = len(member) // 2
-    low, high = member[order[:half]].mean(), member[order[half:]].mean()
-    return high > 0.5 * low
+    return member[order[half:]].mean() > 0.5 * member[order[:half]].mean()
 
 
 def best_possible(table, n, form):

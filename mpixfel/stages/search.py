@@ -13,6 +13,9 @@ SCAN_SPOTS = 64
 COARSE_SPOTS = 64
 AXES_REFINED = 200
 TURNS_KEPT = 2
+# Where to start the shift of the pattern, in standard deviations: the middle and a hexagon.
+UNITY = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+SHIFTS = np.vstack([np.zeros((1, 2)), 1.2 * np.column_stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * np.pi / 3)])])
 
 
 class Fit(NamedTuple):
@@ -34,13 +37,16 @@ class Effort:
     cycles: float = 0.16        # error of the cell times the order of the axis up to which spots are scanned
     axes: int = 30              # directions about which the cell is turned
     coarse: int = 16            # turns fitted to spots of low resolution
+    rounds: int = 5             # of that fit
+    starts: bool = False        # tried for shift and cell, where these are known too badly to be found on the way
     fine: int = 3               # of these, fitted to all spots
     pair_spots: int = 8         # up to how many spots pairs are tried
     pair_budget: float = 3e5    # comparisons
 
 
 QUICK = Effort()
-THOROUGH = Effort(scanned=2, scan=6e6, cycles=0.4, axes=60, coarse=48, fine=4, pair_spots=40, pair_budget=1.5e6)
+THOROUGH = Effort(scanned=2, scan=6e6, cycles=0.4, axes=60, coarse=48, rounds=8, starts=True, fine=6,
+                  pair_spots=40, pair_budget=1.5e6)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Knowledge:
     precision: np.ndarray   # (8, 8) prior of shift (radians) and strain
     shift_q: float          # 1/angstrom, what the shift makes of q
     cell: float             # relative
+
+    @property
+    def settled(self):
+        """Whether a run has learnt them."""
+        return self.cell < 0.006
 
 
 def knowledge(form_precision, shift_sigma, wavelength, cell_sigma):
@@ -122,12 +133,31 @@ def scan_spots(norm, length, orders, budget):
     return np.arange(n), min(2 * np.pi / 2.6 * (length * norm[int(0.8 * (n - 1))] / 0.22) ** 2, budget / n)
 
 
-def scan(spots, n, form, axis, cell_sigma, grids, effort):
-    """(rotations (k, 3, 3), scores (k,)) from a scan along one axis of the cell and the turns about it.
+def scan(spots, n, form, axis, scales, cell_sigma, grids, effort):
+    """(rotations (k, 3, 3), strains (k, 6), scores (k,)) from a scan along one axis of the cell and turns about it.
 
-    spots: table of n spots, ascending |q|; axis: `ScanAxis`; cell_sigma: relative error of the axis.
+    spots: table of n spots, ascending |q|; axis: `ScanAxis`; scales to try for the other axes; cell_sigma: relative
+    error of the cell.
     """
     norm = np.sqrt(spots[Q2, :n])
+    axes, order = scan_axis(spots, norm, axis, cell_sigma, grids, effort)
+    # Spots whose index about the longest axis is lost in the error of the cell would only add noise.
+    n = max(min(n, 16), np.searchsorted(norm, 0.2 / (form.longest * cell_sigma)))
+    q = np.ascontiguousarray(spots[Q:Q + 3, :n], np.float32)
+    cosines, sines, work = grids.turns(2 * np.pi * form.longest * norm[int(0.8 * n)] / 0.25 / axis.order, axis.order)
+    rows = len(order) * len(axis.signs) * TURNS_KEPT
+    scores, rotations = np.empty((len(scales), rows)), np.empty((len(scales), rows, 3, 3))
+    lengths, strains = np.empty(rows), np.empty((len(scales), rows, 6))
+    for i, scale in enumerate(scales):
+        lattice.turns_about_axes(axes, order, axis.signs, axis.reference, scale, q, 0.15, cosines, sines, work,
+                                 TURNS_KEPT, scores[i], rotations[i], lengths)
+        along = np.clip(axis.length / lengths - 1, -2.5 * cell_sigma, 2.5 * cell_sigma)
+        strains[i] = (1 / scale - 1) * (UNITY - axis.stretch) + along[:, None] * axis.stretch
+    return rotations.reshape(-1, 3, 3), strains.reshape(-1, 6), scores.ravel()
+
+
+def scan_axis(spots, norm, axis, cell_sigma, grids, effort):
+    """(axes (k, 3), indices of the best): directions along which `axis` fits; norm (n,) ascending |q|."""
     keep, n_directions = scan_spots(norm, axis.length, effort.cycles / cell_sigma, effort.scan)
     low = columns(spots, keep)
     directions, scores = grids.directions(n_directions)
@@ -136,18 +166,11 @@ def scan(spots, n, form, axis, cell_sigma, grids, effort):
     lattice.scan_directions(directions, axis.length, low, expected, scores)
     index, best = np.empty(AXES_REFINED, np.int64), np.empty(AXES_REFINED, np.float32)
     kept = keep_best(scores, index, best)
-    axes, axis_scores = np.empty((kept, 3)), np.empty(kept)
+    axes, scores = np.empty((kept, 3)), np.empty(kept)
     padding = low.shape[1] - len(keep)
     found = lattice.refine_axes(index[:kept], directions, axis.length, low, 2 * cell_sigma + 0.01, TRIM_CYCLES,
-                                padding + 4, axes, axis_scores)
-    order = np.argsort(-axis_scores[:found], kind="stable")[:effort.axes]
-    cosines, sines, work = grids.turns(2 * np.pi * form.longest * norm[int(0.8 * n)] / 0.25 / axis.order, axis.order)
-    rows = len(order) * len(axis.signs) * TURNS_KEPT
-    turn_scores, rotations = np.empty(rows), np.empty((rows, 3, 3))
-    lattice.turns_about_axes(axes, order, axis.signs, axis.reference, axis.length,
-                             np.ascontiguousarray(spots[Q:Q + 3, :n], np.float32), 0.15, cosines, sines, work,
-                             TURNS_KEPT, turn_scores, rotations)
-    return rotations, turn_scores
+                                padding + 4, axes, scores)
+    return axes, np.argsort(-scores[:found], kind="stable")[:effort.axes]
 
 
 def from_pairs(spots, n, form, known, effort, room=64):
@@ -167,15 +190,21 @@ def from_pairs(spots, n, form, known, effort, room=64):
 
 
 def hypotheses(spots, n, form, known, grids, effort):
-    """Rotations (k, 3, 3) worth a fit."""
-    parts = []
+    """(rotations (k, 3, 3), strains (k, 6)) worth a fit."""
+    rotations, strains = [], []
     if n >= 5:
-        scans = [scan(spots, n, form, axis, known.cell, grids, effort) for axis in form.scans[:effort.scanned]]
-        rotations, scores = np.concatenate([s[0] for s in scans]), np.concatenate([s[1] for s in scans])
-        parts.append(rotations[np.argsort(-scores, kind="stable")[:effort.coarse]])
+        unsure = effort.starts and not known.settled
+        scales = (1.0, 1 - 1.5 * known.cell, 1 + 1.5 * known.cell) if unsure else (1.0,)
+        scans = [scan(spots, n, form, axis, scales, known.cell, grids, effort)
+                 for axis in form.scans[:effort.scanned]]
+        turned, strained, scores = (np.concatenate(part) for part in zip(*scans))
+        best = np.argsort(-scores, kind="stable")[:effort.coarse * len(scales)]
+        rotations.append(turned[best])
+        strains.append(strained[best])
     if n <= effort.pair_spots:
-        parts.append(from_pairs(spots, n, form, known, effort))
-    return np.concatenate(parts)
+        rotations.append(from_pairs(spots, n, form, known, effort))
+        strains.append(np.zeros((len(rotations[-1]), 6)))
+    return np.concatenate(rotations), np.concatenate(strains)
 
 
 def schedule(wide, wide_q, rounds, final):
@@ -191,10 +220,10 @@ def search(spots, form, known, grids, work, effort=QUICK):
         return None
     order = np.argsort(spots[Q2, :n], kind="stable")
     ascending = subset(spots, order)
-    rotations = hypotheses(ascending, n, form, known, grids, effort)
+    rotations, strains = hypotheses(ascending, n, form, known, grids, effort)
     if not len(rotations):
         return None
-    rotations, frees = _coarse(ascending, n, form, known, rotations, effort, work)
+    rotations, frees = _coarse(ascending, n, form, known, rotations, strains, effort, work)
     scores = np.empty(len(rotations))
     fit.fit_many(ascending, form.reciprocal, known.precision, schedule(0.3 * _wide(form, known), 0.003, 4, 3),
                  fit.N_PARAMETERS, rotations, frees, scores, work)
@@ -216,12 +245,17 @@ def _wide(form, known):
     return min(known.shift_q, 0.15 / form.longest)
 
 
-def _coarse(spots, n, form, known, rotations, effort, work):
+def _coarse(spots, n, form, known, rotations, strains, effort, work):
     """The best few (rotations, frees) by a fit to some of the spots, settings like them included."""
     some = subset(spots, spread(n, COARSE_SPOTS))
     reach = np.sqrt(spots[Q2, int(0.8 * n)])
-    frees, scores = np.zeros((len(rotations), 8)), np.empty(len(rotations))
-    plan = schedule(_wide(form, known), 0.15 / (form.longest * reach) + 0.5 * known.cell, 5, 1)
+    frees = np.column_stack([np.zeros((len(rotations), 2)), strains])
+    if effort.starts and known.shift_q * form.longest > 0.1:
+        shifts = np.tile(SHIFTS / np.sqrt(known.precision[0, 0]), (len(rotations), 1))
+        rotations, frees = np.repeat(rotations, len(SHIFTS), axis=0), np.repeat(frees, len(SHIFTS), axis=0)
+        frees[:, :2] = shifts
+    scores = np.empty(len(rotations))
+    plan = schedule(_wide(form, known), 0.15 / (form.longest * reach) + 1.5 * known.cell, effort.rounds, 1)
     fit.fit_many(some, form.reciprocal, known.precision, plan, fit.N_PARAMETERS, rotations, frees, scores, work)
     best = np.argsort(-scores, kind="stable")[:effort.fine]
     rotations, frees, scores = rotations[best], frees[best], scores[best]
