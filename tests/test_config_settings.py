@@ -1,6 +1,9 @@
 """From text to settings: layers, origins, module instances, and all errors in one go."""
 import json
 import pickle
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +42,7 @@ def test_each_value_knows_where_it_came_from():
     assert resolved["mpixfel"]["seed"] == {"value": 4, "origin": "run.cfg:6"}
     assert resolved["mpixfel"]["chunk"] == {"value": 9, "origin": "command line --set mpixfel.chunk=9"}
     assert resolved["mpixfel"]["experiment"] == {"value": "cxi78513", "origin": "environment EXP"}
-    assert resolved["mpixfel"]["pack"] == {"value": False, "origin": "default"}
+    assert resolved["mpixfel"]["learn_hits"]["origin"] == "default"
     assert resolved["indexing"]["max_lattices"] == {"value": 2, "origin": "run.cfg:9"}
     assert json.loads(json.dumps(resolved)) == resolved
 
@@ -188,3 +191,11 @@ def test_a_finder_of_another_package_has_its_section(toy_finder):
     assert "toy" not in settings_of().stages
     error, = errors_of(FOUR_LINES + "[toy]\nsize = 0\n")
     assert error.where == "run.cfg:7" and "at least 1" in error.remedy
+
+
+def test_every_option_of_the_run_is_used_by_the_program():
+    program = Path(registry.__file__).parent
+    text = "".join(p.read_text() for p in program.rglob("*.py") if p.parent.name != "config")
+    through_config = {"modules", "run", "experiment", "events", "target_cell", "target_cell_centring", "known_setting"}
+    unused = {f.name for f in fields(RunOptions)} - through_config - set(re.findall(r"\b(?:run|options)\.(?=(\w+))", text))
+    assert not unused

@@ -1,5 +1,4 @@
 """From text to `Settings`: defaults, PHIL, run.cfg and command line, one over the other, with all errors in one go."""
-import importlib.util
 import os
 from dataclasses import dataclass, field, replace
 
@@ -138,8 +137,7 @@ def load_stages(plug_ins=()):
     for group in ("hit_finders", "indexers", "integrators"):
         references |= {name: reference for name, reference in registry.entries(group).items()
                        if name in plug_ins and reference not in STAGES.values()}
-    return {section: registry.load_class(reference, f"section [{section}]") for section, reference in references.items()
-            if importlib.util.find_spec(reference.partition(":")[0])}
+    return {section: registry.load_class(reference, f"section [{section}]") for section, reference in references.items()}
 
 
 def _named_plug_ins(given):

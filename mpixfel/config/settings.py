@@ -26,8 +26,7 @@ class RunOptions:
     source: tuple[str, ...] = option((), "files to process: several, glob patterns, .lst event lists", unit="path")
     source_format: str = option("hdf5", "how the sources are read: the name of a source plug-in")
     geometry: str | None = option(None, "detector geometry, CrystFEL .geom", unit="path")
-    cell: tuple[str, ...] = option((), "unit cells, .cell or .pdb, one file for each crystal form; none: the cell is "
-                                       "found from the first hits", unit="path")
+    cell: tuple[str, ...] = option((), "unit cells, .cell or .pdb, one file for each crystal form", unit="path")
     target_cell: tuple[float, ...] = option((), "unit cell as six numbers (angstrom, degrees), where there is no file; "
                                                 "twelve for two crystal forms, and so on")
     target_cell_centring: tuple[str, ...] = option(("P",), "its centring, one letter for each form",
@@ -39,8 +38,6 @@ class RunOptions:
     run: int | None = option(None, "run number, for {run} in paths", low=0)
     experiment: str | None = option(None, "name of the experiment, for {experiment} in paths")
     seed: int = option(0, "seed of the random numbers", low=0)
-    cells: str = option("main", "cell unknown: index with the main cluster of cells found, or with all of them",
-                        choices=("main", "all"))
     learn_hits: int = option(100, "hits from which the run learns beam shift, distance, cell and spot shape before it "
                                   "starts; 0: learn nothing", low=0)
     chunk: int = option(0, "most events handed out at a time; 0: as the source and the number of ranks suggest", low=0)
@@ -49,10 +46,6 @@ class RunOptions:
     flush_bytes: int = option(1 << 28, "... or when a rank holds this much", unit="bytes", low=1)
     max_failures: int = option(1000, "the run ends when more events than this have failed", low=0)
     event_timeout_s: float = option(300.0, "an event that takes longer fails; 0: no limit", unit="s", low=0)
-    pack: bool = option(False, "join the segments to one file at the end")
-    follow: bool = option(False, "process files that are still being written")
-    follow_timeout_s: float = option(300.0, "follow: end after this time without news", unit="s", low=0)
-    report: bool = option(True, "write the report at the end")
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 
     def __post_init__(self):
