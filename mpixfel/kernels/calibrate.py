@@ -42,31 +42,6 @@ class Maps(NamedTuple):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _linear(raw, r, n, pedestal, factor, o, offset, scale, out):
-    """(raw - pedestal - offset) * factor * scale for n pixels from raw[r] to out[o]; maps of size 1 are left out."""
-    if pedestal.size > 1 and factor.size > 1:
-        for i in range(np.uint64(n)):
-            out[o + i] = (np.float32(raw[r + i]) - pedestal[o + i] - offset) * (factor[o + i] * scale)
-    elif pedestal.size > 1:
-        for i in range(np.uint64(n)):
-            out[o + i] = (np.float32(raw[r + i]) - pedestal[o + i] - offset) * scale
-    elif factor.size > 1:
-        for i in range(np.uint64(n)):
-            out[o + i] = (np.float32(raw[r + i]) - offset) * (factor[o + i] * scale)
-    else:
-        for i in range(np.uint64(n)):
-            out[o + i] = (np.float32(raw[r + i]) - offset) * scale
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def _row(raw, r, n, pedestal, factor, o, offsets, scale, out):
-    """`_linear`, with an offset for each section of the row; sections are of one length but for rounding."""
-    for c in range(offsets.size):
-        a, b = c * n // offsets.size, (c + 1) * n // offsets.size
-        _linear(raw, r + np.uint64(a), b - a, pedestal, factor, o + np.uint64(a), offsets[c], scale, out)
-
-
-@njit(cache=True, fastmath=FASTMATH)
 def _mask_row(layout, row, o, out):
     """Static bad pixels of detector row number `row`, whose pixels begin at out[o]."""
     for j in range(layout.bad_start[row], layout.bad_start[row + 1]):
@@ -135,17 +110,34 @@ def convert(raw, panels, layout, maps, watch, real, scale, offset, out, saturate
     n_ss, n_fs, stride = out.shape[1], out.shape[2], raw.shape[1]
     words, flat = raw.reshape(-1), out.reshape(-1)
     pedestal, factor = maps.pedestal[0].reshape(-1), maps.factor[0].reshape(-1)
-    saturation, sections = maps.saturation.reshape(-1), offset.shape[1]
+    saturation, sections, columns = maps.saturation.reshape(-1), offset.shape[1], offset.shape[2]
+    n_sections = sections * columns
     for k in range(panels.size):
         p = panels[k]
         limits = layout.limits[p]
         height, width = layout.shape[p, 0], layout.shape[p, 1]
-        low, high = watch[p, 0], watch[p, 1]
+        low, high, unit = watch[p, 0], watch[p, 1], scale[p]
         always = saturation.size > 1 or not np.isnan(limits[2])
         for s in range(height):
             r = np.uint64((layout.corner[p, 0] + s) * stride + layout.corner[p, 1])
             o = np.uint64((p * n_ss + s) * n_fs)
-            _row(words, r, width, pedestal, factor, o, offset[p, s * sections // height], scale[p], flat)
+            for c in range(columns):
+                shift = offset[p, s * sections // height, c] if n_sections > 1 else offset[p, 0, 0]
+                a, b = (np.uint64(c * width // columns), np.uint64((c + 1) * width // columns)) if columns > 1 else (
+                    np.uint64(0), np.uint64(width))
+                # These loops stand here because a call for each row costs more than a short row.
+                if pedestal.size > 1 and factor.size > 1:
+                    for i in range(a, b):
+                        flat[o + i] = (np.float32(words[r + i]) - pedestal[o + i] - shift) * (factor[o + i] * unit)
+                elif pedestal.size > 1:
+                    for i in range(a, b):
+                        flat[o + i] = (np.float32(words[r + i]) - pedestal[o + i] - shift) * unit
+                elif factor.size > 1:
+                    for i in range(a, b):
+                        flat[o + i] = (np.float32(words[r + i]) - shift) * (factor[o + i] * unit)
+                else:
+                    for i in range(a, b):
+                        flat[o + i] = (np.float32(words[r + i]) - shift) * unit
             _mask_row(layout, p * n_ss + s, o, flat)
             strange = outside_real(words, r, width, low, high) if real else outside(words, r, width, low, high)
             if always or strange:
@@ -203,17 +195,21 @@ def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out
     (ss, fs), to be compared with two thresholds. All pixels are taken to be in the first stage, then the few others
     are done again; they have no common mode subtracted, which is far below their noise.
     """
-    n_ss, n_fs, stride, sections = out.shape[1], out.shape[2], raw.shape[1], offset.shape[1]
+    n_ss, n_fs, stride, sections, columns = out.shape[1], out.shape[2], raw.shape[1], offset.shape[1], offset.shape[2]
     words, flat, others = raw.reshape(-1), out.reshape(-1), gains.reshape(-1)
     pedestal, factor = maps.pedestal.reshape(3, -1), maps.factor.reshape(3, -1)
     threshold = maps.threshold.reshape(maps.threshold.shape[0], -1)
+    first, gain = pedestal[0], factor[0]
     for k in range(panels.size):
         p = panels[k]
-        height, width = layout.shape[p, 0], layout.shape[p, 1]
+        height, width, unit = layout.shape[p, 0], layout.shape[p, 1], scale[p]
         for s in range(height):
             r = np.uint64((layout.corner[p, 0] + s) * stride + layout.corner[p, 1])
             o = np.uint64((p * n_ss + s) * n_fs)
-            _row(words, r, width, pedestal[0], factor[0], o, offset[p, s * sections // height], scale[p], flat)
+            for c in range(columns):
+                shift = offset[p, s * sections // height, c]
+                for i in range(np.uint64(c * width // columns), np.uint64((c + 1) * width // columns)):
+                    flat[o + i] = (np.float32(words[r + i]) - first[o + i] - shift) * (gain[o + i] * unit)
             _mask_row(layout, p * n_ss + s, o, flat)
             if kind == AGIPD:
                 n_saturated = _repair_agipd(words, others, r, width, pedestal, factor, threshold, layout.limits[p, 3],
