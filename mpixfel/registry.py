@@ -48,5 +48,7 @@ def load_class(reference, what=""):
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as e:
+        if (e.name or "").partition(".")[0] == __name__.partition(".")[0]:    # a defect of this program
+            raise
         raise MpixfelError(f"{what or reference} cannot be loaded: {e}", reference,
                            "install the package that it needs, or leave it away") from e

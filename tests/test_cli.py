@@ -65,10 +65,13 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("argv, words", [
     (["--sourc", "x"], ("--sourc", "did you mean --source?")), (["simulat"], ("simulat", "did you mean simulate?")),
-    (["--events"], ("--events", "expected one argument", "--help")), (["--event", "x"], ("--event", "invalid int", "--help")),
+    (["--events"], ("--events", "expected one argument", "--help")), 
+    (["--event", "x"], ("--event", "invalid int", "--help")),
     (["-q", "-v"], ("not allowed with", "--help")), (["--set", "a=1"], ("a=1", "SECTION.KEY=VALUE")),
-    (["--resume", "--overwrite"], ("exclude each other", "one of them")), (["-c", "no.cfg"], ("no.cfg", "check the path")),
-    (["--source", "a", "--geometry", "b", "--output", "c", "--set", "mpixfel.sed=1"], ("sed", "--set mpixfel.sed=1", "seed")),
+    (["--resume", "--overwrite"], ("exclude each other", "one of them")), 
+    (["-c", "no.cfg"], ("no.cfg", "check the path")),
+    (["--source", "a", "--geometry", "b", "--output", "c", "--set", "mpixfel.sed=1"],
+     ("sed", "--set mpixfel.sed=1", "seed")),
     (["bench", "nothing"], ("nothing", "bench"))])
 def test_what_makes_no_sense_is_one_line_and_exit_code_2(argv, words, capsys):
     assert main(argv) == 2

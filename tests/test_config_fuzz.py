@@ -12,10 +12,9 @@ from mpixfel.config.settings import RunOptions
 from mpixfel.config.values import options_of, parse
 from mpixfel.errors import MpixfelError
 
-PIECES = st.lists(st.one_of(st.sampled_from(["[mpixfel]", "[mod_hitfind:a]", "=", "{", "}", "\n", " ", "\\\n", "#", ";", "'",
-                                             '"', '"""', "include file ", "a", "seed", ".", "!", "*", "None", "$", "${X}",
-                                             "modules", "mod_hitfind:a", "\t", "#phil __OFF__\n", "distl_flags"]),
-                            st.text(max_size=4)), max_size=30).map("".join)
+WORDS = ["[mpixfel]", "[mod_hitfind:a]", "=", "{", "}", "\n", " ", "\\\n", "#", ";", "'", '"', '"""', "include file ",
+         "a", "seed", ".", "!", "*", "None", "$", "${X}", "modules", "mod_hitfind:a", "\t", "#phil __OFF__\n", "distl_flags"]
+PIECES = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=4)), max_size=30).map("".join)
 
 
 def answers(function, *arguments):

@@ -14,17 +14,17 @@ FLAGS = [("mpixfel", key, f"/d/{key}", f"--{key}") for key in ("source", "geomet
 # The options of the old modules, as their sources name them.
 EVENT_INFO = "address detz_offset check_beam_status verbose delta_k override_energy"
 COMMON_MODE = ("calib_dir common_mode_correction photon_threshold two_photon_threshold dark_path dark_stddev mask_path "
-               "gain_map_path gain_map_level cache_image roi laser_1_status laser_4_status laser_wait_time override_beam_x "
-               "override_beam_y bin_size crop_rayonix")
+               "gain_map_path gain_map_level cache_image roi laser_1_status laser_4_status laser_wait_time "
+               "override_beam_x override_beam_y bin_size crop_rayonix")
 HITFIND = ("address dispatch threshold roi distl_min_peaks distl_flags xtal_target integration_dirname "
            "integration_basename out_dirname out_basename negate_hits trial_id trial rungroup_id db_logging "
            "progress_logging db_version sql_buffer_size db_host db_name db_table_name db_experiment_tag db_user "
            "db_password db_tags")
 OTHERS = {"mod_dump": "address out_dirname out_basename out_format",
           "mod_radial_average": "out_dirname out_basename xtal_target two_theta_low two_theta_high",
-          "mod_average": "avg_dirname avg_basename stddev_dirname stddev_basename max_dirname max_basename max_out mean_out "
-                         "std_out background_path flags hot_threshold gain_threshold noise_threshold elastic_threshold "
-                         "symnoise_threshold",
+          "mod_average": "avg_dirname avg_basename stddev_dirname stddev_basename max_dirname max_basename max_out "
+                         "mean_out std_out background_path flags hot_threshold gain_threshold noise_threshold "
+                         "elastic_threshold symnoise_threshold",
           "mod_filter": "timestamps_path timestamps_interval negate", "mod_hdf5": "path", "mod_image_dict": "out_key",
           "mod_event_code": "integration_dirname out_dirname event_codes alist_names",
           "mod_illumination_filter": "illumination laser_wait_time",
@@ -163,7 +163,8 @@ def write_target(tmp_path, text):
 
 
 def test_a_phil_target_sets_what_its_instance_sees_and_the_cell_of_the_run(tmp_path):
-    s = write_target(tmp_path, "target_cell = 38 79 79 90 90 90\ntarget_cell_centring_type = P C *I\nknown_setting = 9\n"
+    s = write_target(tmp_path, "target_cell = 38 79 79 90 90 90\ntarget_cell_centring_type = P C *I\n"
+                               "known_setting = 9\n"
                                "distl { minimum_spot_area = 2 minimum_spot_height=5 }\nindexing.verbose_cv = True\n")
     assert s.run.target_cell == (38, 79, 79, 90, 90, 90) and s.run.target_cell_centring == ("I",)
     assert s.run.known_setting == 9
@@ -217,8 +218,8 @@ def test_files_of_one_name_are_kept_apart(tmp_path):
     for folder, area in (("a", 2), ("b", 3)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "t.phil").write_text(f"distl.minimum_spot_area = {area}\n")
-    s = settings_of("[mod_hitfind:hitfind]\nxtal_target = a/t.phil\n[mod_hitfind:index]\nxtal_target = b/t.phil\n", FLAGS,
-                    str(tmp_path))
+    s = settings_of("[mod_hitfind:hitfind]\nxtal_target = a/t.phil\n[mod_hitfind:index]\nxtal_target = b/t.phil\n",
+                    FLAGS, str(tmp_path))
     assert sorted(s.texts.values()) == ["distl.minimum_spot_area = 2\n", "distl.minimum_spot_area = 3\n"]
 
 
@@ -263,7 +264,8 @@ out_dirname  = out
 out_basename = idx-
 out_dirname  = out
 """, FLAGS, str(tmp_path))
-    assert [m.full_name for m in s.modules] == ["mod_hitfind:hitfind", "mod_dump:hit", "mod_hitfind:index", "mod_dump:index"]
+    assert [m.full_name for m in s.modules] == ["mod_hitfind:hitfind", "mod_dump:hit", "mod_hitfind:index",
+                                                "mod_dump:index"]
     hitfind, hit, index, indexed = s.modules
     assert (hitfind.options.dispatch, index.options.dispatch) == ("nop", "index")
     assert [(m.options.out_basename, m.options.out_dirname) for m in (hit, indexed)] == [

@@ -96,7 +96,9 @@ def test_fields_and_variables_are_filled_in(text, filled):
     ("{run[0]}", "unknown field", "run"), ("{0}", "unknown field", "fields"), ("{}", "unknown field", "fields"),
     ("{run!r}", "unknown conversion", "!u or !l"), ("{run:{user}}", "format", "{run:04d}"), ("{run:zz}", "not a format",
                                                                                             "{run:04d}"),
-    ("{run", "'{run'", "{{"), ("{run:09999999999d}", "not a format", "{run:04d}"), ("a\0b", "not a path", "control characters"), ("$DAAT/x", "DAAT is not set", "did you mean DATA"), ("${NO}/x", "NO is not set", "set it")])
+    ("{run", "'{run'", "{{"), ("{run:09999999999d}", "not a format", "{run:04d}"),
+    ("a\0b", "not a path", "control characters"), ("$DAAT/x", "DAAT is not set", "did you mean DATA"),
+    ("${NO}/x", "NO is not set", "set it")])
 def test_what_cannot_be_filled_in_is_refused(text, what, remedy):
     with pytest.raises(MpixfelError) as caught:
         fill_in(text, FIELDS, {"DATA": "/data"})

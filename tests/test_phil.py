@@ -91,7 +91,8 @@ def test_repeated_scopes_can_be_told_apart():
 def test_includes_are_followed_relative_to_the_file_that_names_them(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "top.phil").write_text("a = 1\ninclude file sub/one.phil\nb { include file $HERE/sub/two.phil\n}\n")
-    (tmp_path / "sub" / "one.phil").write_text("c = 2\ninclude file two.phil\nisoforms { cell = 1 }\nisoforms { cell = 2 }\n")
+    (tmp_path / "sub" / "one.phil").write_text("c = 2\ninclude file two.phil\nisoforms { cell = 1 }\n"
+                                               "isoforms { cell = 2 }\n")
     (tmp_path / "sub" / "two.phil").write_text("d = 3\n")
     definitions, texts = read_phil(str(tmp_path / "top"), {"HERE": str(tmp_path)})
     assert [(d.name, d.text) for d in definitions] == [("a", "1"), ("c", "2"), ("d", "3"), ("isoforms.cell", "1"),
@@ -110,7 +111,8 @@ def test_a_file_without_its_suffix_is_found(tmp_path):
     ("a = 1\nb {\n c = 2\n", 2, "not closed", "}"), ("a = 'x\n", 1, "quote", "close it"),
     ("a =\nb = 1\n", 1, "no value", "None"), ("a\n", 1, "neither", "a = value"), ("}\n", 1, "unexpected }", "{ ... }"),
     ("a = 1 = 2 = 3\n", 1, "second =", "quotes"), ("1a = 2\n", 1, "not a name", "name = value"),
-    ("include scope x.y.z\n", 1, "include scope", "write the lines"), ("include file a.phil\n", 1, "include file", "write")])
+    ("include scope x.y.z\n", 1, "include scope", "write the lines"),
+    ("include file a.phil\n", 1, "include file", "write")])
 def test_what_makes_no_sense_is_refused(text, line, what, remedy):
     with pytest.raises(MpixfelError) as caught:
         parse_phil(text, "t.phil")

@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors name the nearest flag and do not end the program."""
 
     def __init__(self, **options):
-        width = {"formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=80)}
+        width = {"formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, 2, 26, 80)}
         super().__init__(allow_abbrev=False, **{**width, **options})
 
     def error(self, message):
@@ -96,7 +96,9 @@ def main(argv=None):
             return _subcommand(argv)
         from mpixfel.parallel.world import world
         comm = world()
-        return run_command(argv, comm)
+        code = run_command(argv, comm)
+        sys.stdout.flush()
+        return code
     except SystemExit as e:
         return int(e.code or 0)
     except MpixfelError as e:
@@ -145,7 +147,8 @@ def read_settings(arguments, argv):
     sections, texts, folder = (), {}, "."
     if arguments.config:
         sections, text = read_run_cfg(arguments.config)
-        texts, folder = {os.path.basename(arguments.config): without_secrets(text)}, os.path.dirname(arguments.config) or "."
+        folder, name = os.path.split(arguments.config)
+        texts, folder = {name: without_secrets(text)}, folder or "."
     return resolve(sections, given_flags(arguments), folder, texts, argv=tuple(argv), resume=arguments.resume,
                    overwrite=arguments.overwrite, verbosity=arguments.verbose - arguments.quiet)
 

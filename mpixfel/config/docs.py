@@ -58,8 +58,8 @@ min_indexed = 6
 - Relative paths are relative to the file that names them; on the command line, to the working directory.
 - Unknown sections and options, values of a wrong type or out of range, and options given twice are all refused in one
   go, each with its file, its line and the nearest name that exists. Nothing in a configuration is ever evaluated.
-- Where a value is given several times, the later of these overrides the earlier: default, PHIL file (`xtal_target`), section
-  of the stage, section of the module, section of the module's instance, command line.
+- Where a value is given several times, the later of these overrides the earlier: default, PHIL file (`xtal_target`),
+  section of the stage, section of the module, section of the module's instance, command line.
 - Without `modules`, an event passes `mod_hitfind:hitfind` (with `dispatch = nop`) and `mod_hitfind:index` (with
   `dispatch = index`).
 
@@ -107,7 +107,8 @@ def class_section(cls, options=None, text=None):
         yield "No options.\n"
         return
     yield from table(["option", "default", "value", "meaning"], [
-        (f"`{name}`", code(as_default(f)), value_of(f, hint), f.metadata.get("help", "")) for name, (f, hint) in known.items()])
+        (f"`{name}`", code(as_default(f)), value_of(f, hint), f.metadata.get("help", ""))
+        for name, (f, hint) in known.items()])
 
 
 def value_of(field, hint):

@@ -42,7 +42,8 @@ EVENT_INFO = (
     Old("override_energy", "None", float, "photon energy in eV, for all shots", reason=SOURCE),
 )
 COMMON_MODE = (
-    Old("calib_dir", "None", str, "directory of the optical metrology", reason="panels lie where the geometry file says"),
+    Old("calib_dir", "None", str, "directory of the optical metrology",
+        reason="panels lie where the geometry file says"),
     Old("common_mode_correction", "none", str, "none, mean, median, mode, gaussian, chebyshev",
         ("calibration.common_mode",), "the calibration has no such correction"),
     Old("photon_threshold", "None", float, "photon counting: one photon from here", reason=PHOTONS),
@@ -80,9 +81,9 @@ HITFIND = (
         "a peak is accepted by its height above the local background"),
     Old("xtal_target", "None", str, "PHIL file for spot finding and indexing"),
     Old("integration_dirname", "None", str, "directory of the integration files",
-        reason="the run file holds what these files held"),
+        ),
     Old("integration_basename", "None", str, "begin of the names of the integration files",
-        reason="the run file holds what these files held"),
+        ),
     Old("out_dirname", "None", str, "directory of images, for write_dict", reason="mod_dump writes images"),
     Old("out_basename", "None", str, "begin of the names of images, for write_dict", reason="mod_dump writes images"),
     Old("negate_hits", "False", bool, "keep the misses, skip the hits"),

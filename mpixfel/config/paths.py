@@ -86,7 +86,8 @@ def _field(name, conversion, form, values):
     try:
         return format(value, form or "")
     except ValueError:
-        raise MpixfelError(f"{form!r} is not a format for {{{name}}} = {value!r}", "", "write one like {run:04d}") from None
+        raise MpixfelError(f"{form!r} is not a format for {{{name}}} = {value!r}", "",
+                           "write one like {run:04d}") from None
 
 
 def relative_to(folder, path):

@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Definition:
-    """One `name = words`. `block` numbers the outermost scope it stands in, so that repeated scopes can be told apart."""
+    """One `name = words`. `block` numbers its outermost scope, so that repeated scopes can be told apart."""
 
     name: str
     words: tuple
@@ -89,7 +89,8 @@ def _read(path, where, environment, texts, inside):
     texts[path] = text
 
     def include(name, place):
-        target = relative_to(os.path.dirname(path), fill_in(name.replace("{", "{{").replace("}", "}}"), {}, environment))
+        plain = name.replace("{", "{{").replace("}", "}}")    # braces are PHIL's here: only variables are filled in
+        target = relative_to(os.path.dirname(path), fill_in(plain, {}, environment))
         return _read(target, place, environment, texts, (*inside, real))
 
     return _Parser(text, path, include).definitions()

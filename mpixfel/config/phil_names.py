@@ -1,4 +1,4 @@
-"""The PHIL names of the old program's targets (spotfinder, LABELIT, rstbx): what each sets here, or why it sets nothing.
+"""The PHIL names of the old program's targets (spotfinder, LABELIT, rstbx): what each sets here, or why nothing.
 
 A target is `section.option`. A name that ends in `.*` stands for all below that scope.
 """

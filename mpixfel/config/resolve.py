@@ -137,7 +137,8 @@ def load_stages(plug_ins=()):
     for group in ("hit_finders", "indexers", "integrators"):
         references |= {name: reference for name, reference in registry.entries(group).items()
                        if name in plug_ins and reference not in STAGES.values()}
-    return {section: registry.load_class(reference, f"section [{section}]") for section, reference in references.items()}
+    return {section: registry.load_class(reference, f"section [{section}]")
+            for section, reference in references.items()}
 
 
 def _named_plug_ins(given):
