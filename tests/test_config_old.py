@@ -104,7 +104,7 @@ def test_the_old_hit_finder_is_asked_for_by_distl_min_peaks():
     s = settings_of("[psana]\nmodules = mod_hitfind:a mod_hitfind:b\n[mod_hitfind:a]\ndistl_min_peaks = 16\n"
                     "distl_flags = permissive\nthreshold = 450\n")
     a, b = (s.seen_by(m).stage("hitfinding") for m in s.modules)
-    assert (a.finder, a.min_peaks) == ("distl", 16)
+    assert (a.finder, a.min_peaks, a.threshold_adu, a.distl_flags) == ("distl", 16, 450.0, "permissive")
     assert b == s.stage("hitfinding")
     assert s.resolved()["mod_hitfind:a"]["hitfinding.min_peaks"]["origin"] == "run.cfg:4"
 
@@ -120,6 +120,14 @@ def test_darks_are_those_of_the_calibration_relative_to_the_configuration():
     s = settings_of("[mod_hitfind]\ndark_path = d/{run}-avg.h5\ndark_stddev = d/std.h5\n[mpixfel]\nrun = 3\n")
     seen = s.seen_by(s.modules[0]).stage("calibration")
     assert (seen.dark_path, seen.dark_stddev_path) == ("/conf/d/3-avg.h5", "/conf/d/std.h5")
+
+
+def test_a_region_holds_for_the_hit_finder_and_crops_no_images():
+    s = settings_of("[mpixfel]\nmodules = mod_hitfind:a mod_dump:b\n[mod_hitfind:a]\nroi = 1:2,3:4\nthreshold = 450\n"
+                    "[mod_dump]\nroi = 1:2,3:4\n")
+    a, b = (s.seen_by(m).stage("hitfinding") for m in s.modules)
+    assert (a.roi, a.threshold_adu) == ("1:2,3:4", 450.0) and b.roi == ""
+    assert any("roi" in n and "whole" in n for n in s.notes)
 
 
 def test_viewers_within_the_chain_are_noted():
