@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mpixfel.kernels.levels import N_MOMENTS, plane
+from mpixfel.kernels.levels import plane
 from mpixfel.kernels.profiles import belongs, fill_profile, foreground, inverse_of
 
 ROUNDS = 3          # of the profile fit: its weights follow the intensity
@@ -59,60 +59,54 @@ def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, 
     bright : signal to noise from which place and width are measured
     out : Spots
     """
-    fit, moments = np.empty(5), np.empty(N_MOMENTS)
     for i in range(n):
         p = rows.panel[i]
         x0, y0 = int(rows.place[i, 0]), int(rows.place[i, 1])
-        plane(image, light, p, rows.place[i, 0], rows.place[i, 1], stamp, bounds, owners, readout_variance, levels, moments,
-              fit)
+        fit = plane(image, p, rows.place[i, 0], rows.place[i, 1], stamp, bounds, owners, readout_variance, levels)
         fore = foreground(rows.shape[i], rows.tail[i], prior[i], limit, radius)
         left, top, nx, ny = x0 - fore.wide, y0 - fore.high, 2 * fore.wide + 1, 2 * fore.high + 1
         fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
                      work)
         one_spot(image, light, p, left, top, nx, ny, rows, prior[i], fore, fit, readout_variance, bounds, owners, bright,
-                 work.profile, out, i)
+                 work, out, i)
 
 
 @njit(cache=True)
-def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout_variance, bounds, owners, bright,
-             profile, out, i):
-    """Summation and profile fit of spot i on its box."""
-    place_x, place_y = rows.place[i, 0], rows.place[i, 1]
-    intensity, weights, side = 0.0, 0.0, 0.0
-    total, share, claimed, m, largest, noise = 0.0, 0.0, 0.0, 0.0, -np.inf, 0.0
-    first_x, last_x = max(left, 0), min(left + nx, bounds[p, 1])
-    first_y, last_y = max(top, 0), min(top + ny, bounds[p, 0])
-    for step in range(ROUNDS + 1):
-        upper, weights, side = 0.0, 0.0, 0.0
-        positive = max(intensity, 0.0)
-        for y in range(first_y, last_y):
-            dy = y + 0.5 - place_y
-            for x in range(first_x, last_x):
-                dx = x + 0.5 - place_x
-                v = image[p, y, x]
-                if np.isnan(v) or not belongs(dx, dy, fore):
-                    continue
-                shape = profile[y - top, x - left]
-                other = light[p, y, x] - prior * shape
-                level = fit[0] + fit[1] * dx + fit[2] * dy
-                above = v - level - other
-                w = 1.0 / (max(level, 0.01) + max(other, 0.0) + positive * shape + readout_variance)
-                upper += w * shape * above
-                weights += w * shape * shape
-                side += w * shape
-                if step == 0:
-                    total += above
-                    share += shape
-                    m += 1.0
-                    noise += max(level, 0.0) + max(other, 0.0) + readout_variance
-                    largest = max(largest, above)
-                    if owners[p, y, x] > 1:
-                        claimed += shape
-        if weights > 0.0 and step < ROUNDS:
-            intensity = upper / weights
-    if weights <= 0.0 or share <= 0.0 or not np.isfinite(fit[3]):
+def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout_variance, bounds, owners, bright, work,
+             out, i):
+    """Summation and profile fit of spot i on its box.
+
+    Its good pixels are first written in a row, so that the rounds of the fit have no branches.
+    """
+    profile, above, variance, xs, ys = work.pixel
+    m, total, share, claimed, noise, largest = 0, 0.0, 0.0, 0.0, 0.0, -np.inf
+    for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
+        dy = y + 0.5 - rows.place[i, 1]
+        for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
+            dx = x + 0.5 - rows.place[i, 0]
+            v = image[p, y, x]
+            if not belongs(dx, dy, fore) or np.isnan(v):
+                continue
+            shape = work.profile[y - top, x - left]
+            other = light[p, y, x] - prior * shape
+            level = fit[0] + fit[1] * dx + fit[2] * dy
+            profile[m], above[m], xs[m], ys[m] = shape, v - level - other, dx, dy
+            variance[m] = max(level, 0.01) + max(other, 0.0) + readout_variance
+            total += above[m]
+            share += shape
+            noise += variance[m]
+            largest = max(largest, above[m])
+            if owners[p, y, x] > 1:
+                claimed += shape
+            m += 1
+    if share <= 0.0 or not np.isfinite(fit[3]):
         void(out, i)
         return
+    intensity = 0.0
+    for _ in range(ROUNDS):
+        upper, weights, _ = profile_sums(profile, above, variance, m, intensity)
+        intensity = upper / weights
+    _, weights, side = profile_sums(profile, above, variance, m, intensity)
     leak = side / weights
     out.intensity[i] = intensity
     out.sigma[i] = np.sqrt(1.0 / weights + leak * leak * fit[3])
@@ -123,66 +117,69 @@ def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout
     out.chi2[i] = np.nan
     out.offset[i], out.information[i], out.widening[i], out.width_information[i] = 0.0, 0.0, 0.0, 0.0
     if intensity > bright * out.sigma[i]:
-        place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_variance, profile, out, i,
-                        (first_x, last_x, first_y, last_y))
+        place_and_width(rows, m, profile, above, variance, xs, ys, out, i)
+
+
+@njit(cache=True, fastmath=True)
+def profile_sums(profile, above, variance, m, intensity):
+    """Sums of w P v, w P^2 and w P over a spot's m pixels, with w = 1 / (variance + intensity P)."""
+    positive = max(intensity, 0.0)
+    upper, weights, side = 0.0, 0.0, 0.0
+    for k in range(m):
+        weighted = profile[k] / (variance[k] + positive * profile[k])
+        upper += weighted * above[k]
+        weights += weighted * profile[k]
+        side += weighted
+    return upper, weights, side
 
 
 @njit(cache=True)
 def void(out, i):
+    """Mark spot i as not measured."""
     out.intensity[i] = out.sigma[i] = out.total[i] = out.total_sigma[i] = np.nan
     out.background[i] = out.background_sigma[i] = out.peak[i] = out.share[i] = out.claimed[i] = out.chi2[i] = np.nan
     out.offset[i], out.information[i], out.widening[i], out.width_information[i] = 0.0, 0.0, 0.0, 0.0
 
 
-@njit(cache=True)
-def place_and_width(image, light, p, left, top, rows, prior, fore, fit, readout_variance, profile, out, i, box):
+@njit(cache=True, fastmath=True)
+def place_and_width(rows, m, profile, above, variance, xs, ys, out, i):
     """One Gauss-Newton step of the place and of the widths along r and t; see `Spots`.
 
     Derivatives are those of the Gaussian core, with the pixel's variance in its covariance C: with u = C^-1 d, that by
     the place is P u, and that by the variance along a direction g is P ((g u)^2 - g C^-1 g) / 2.
     """
-    place_x, place_y, intensity = rows.place[i, 0], rows.place[i, 1], out.intensity[i]
-    ca, cb, cc = inverse_of(rows.shape[i, 0] + 1.0 / 12.0, rows.shape[i, 1], rows.shape[i, 2] + 1.0 / 12.0)
-    core = 1.0 - rows.tail[i, 0]
-    fr, sr, ft, st = rows.frame[i]
-    grr = ca * fr * fr + 2.0 * cb * fr * sr + cc * sr * sr
-    gtt = ca * ft * ft + 2.0 * cb * ft * st + cc * st * st
-    chi2, m, pp, px, py, pr, pt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    intensity, core = out.intensity[i], 1.0 - rows.tail[i, 0]
+    a, b, c = inverse_of(rows.shape[i, 0] + 1.0 / 12.0, rows.shape[i, 1], rows.shape[i, 2] + 1.0 / 12.0)
+    fr, sr, ft, st = rows.frame[i, 0], rows.frame[i, 1], rows.frame[i, 2], rows.frame[i, 3]
+    grr = a * fr * fr + 2.0 * b * fr * sr + c * sr * sr
+    gtt = a * ft * ft + 2.0 * b * ft * st + c * st * st
+    chi2, pp, px, py, pr, pt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     xx, xy, yy, rr, tt, rt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     pull_x, pull_y, pull_r, pull_t = 0.0, 0.0, 0.0, 0.0
-    for y in range(box[2], box[3]):
-        dy = y + 0.5 - place_y
-        for x in range(box[0], box[1]):
-            dx = x + 0.5 - place_x
-            v = image[p, y, x]
-            if np.isnan(v) or not belongs(dx, dy, fore):
-                continue
-            shape = profile[y - top, x - left]
-            other = light[p, y, x] - prior * shape
-            level = fit[0] + fit[1] * dx + fit[2] * dy
-            rest = v - level - other - intensity * shape
-            w = 1.0 / (max(level, 0.01) + max(other, 0.0) + intensity * shape + readout_variance)
-            ux, uy = ca * dx + cb * dy, cb * dx + cc * dy
-            ur, ut = fr * ux + sr * uy, ft * ux + st * uy
-            gx, gy = shape * ux, shape * uy
-            dr, dt = 0.5 * core * shape * (ur * ur - grr), 0.5 * core * shape * (ut * ut - gtt)
-            chi2 += w * rest * rest
-            m += 1.0
-            pull_x += w * gx * rest
-            pull_y += w * gy * rest
-            pull_r += w * dr * rest
-            pull_t += w * dt * rest
-            pp += w * shape * shape
-            px += w * gx * shape
-            py += w * gy * shape
-            pr += w * dr * shape
-            pt += w * dt * shape
-            xx += w * gx * gx
-            xy += w * gx * gy
-            yy += w * gy * gy
-            rr += w * dr * dr
-            tt += w * dt * dt
-            rt += w * dr * dt
+    for k in range(m):
+        shape = profile[k]
+        rest = above[k] - intensity * shape
+        w = 1.0 / (variance[k] + intensity * shape)
+        ux, uy = a * xs[k] + b * ys[k], b * xs[k] + c * ys[k]
+        ur, ut = fr * ux + sr * uy, ft * ux + st * uy
+        gx, gy = shape * ux, shape * uy
+        dr, dt = 0.5 * core * shape * (ur * ur - grr), 0.5 * core * shape * (ut * ut - gtt)
+        chi2 += w * rest * rest
+        pull_x += w * gx * rest
+        pull_y += w * gy * rest
+        pull_r += w * dr * rest
+        pull_t += w * dt * rest
+        pp += w * shape * shape
+        px += w * gx * shape
+        py += w * gy * shape
+        pr += w * dr * shape
+        pt += w * dt * shape
+        xx += w * gx * gx
+        xy += w * gx * gy
+        yy += w * gy * gy
+        rr += w * dr * dr
+        tt += w * dt * dt
+        rt += w * dr * dt
     xx, xy, yy = xx - px * px / pp, xy - px * py / pp, yy - py * py / pp
     rr, rt, tt = rr - pr * pr / pp, rt - pr * pt / pp, tt - pt * pt / pp
     out.chi2[i] = chi2 / max(m - 1.0, 1.0)

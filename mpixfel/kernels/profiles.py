@@ -14,13 +14,14 @@ class Work(NamedTuple):
     """Scratch of the kernels, made once."""
 
     profile: np.ndarray   # (LARGEST, LARGEST) profile on the box
+    pixel: np.ndarray     # (5, LARGEST^2) a spot's pixels in a row: profile, above background, variance, dx, dy
     start: np.ndarray     # (3 LARGEST,) Gaussian recurrences along fs, one for each row of points
     ratio: np.ndarray     # (3 LARGEST,)
 
 
 def work():
     """`Work` for one thread."""
-    return Work(np.zeros((LARGEST, LARGEST)), np.zeros(3 * LARGEST), np.zeros(3 * LARGEST))
+    return Work(np.zeros((LARGEST, LARGEST)), np.zeros((5, LARGEST * LARGEST)), np.zeros(3 * LARGEST), np.zeros(3 * LARGEST))
 
 
 @njit(cache=True)

@@ -138,7 +138,8 @@ class _Shot:
         rows = Predictions(*(column[:n].copy() for column in p.predictions))
         rows.expected[:] *= p.relief(rows.resolution, rows.excitation / rows.width)
         if least[1] > 0.0:
-            rows = Predictions(*(column[rows.expected >= self.least_expected(rows.expected)] for column in rows))
+            enough = rows.expected >= self.least_expected(rows.expected)
+            rows = Predictions(*(column[enough] for column in rows))
         return rows
 
     def least_expected(self, expected):
