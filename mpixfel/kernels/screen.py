@@ -19,10 +19,11 @@ def expand(boxes, width, out):
         left, right = boxes[max(i - 1, 0)], boxes[min(i, nx - 1)]
         stop = width if i == nx else int(np.ceil((i + 0.5) * edge - 0.5))
         slope = (right - left) / edge
-        base = left - slope * ((i - np.float32(0.5)) * edge - np.float32(0.5))
-        for x in range(start, stop):
-            out[x] = base + slope * np.float32(x)
-        start = stop
+        base = left - slope * ((i - np.float32(0.5)) * edge - np.float32(0.5) - np.float32(start))
+        at = np.uint64(start)
+        for x in range(np.uint64(max(stop - start, 0))):
+            out[at + x] = base + slope * np.float32(x)
+        start = max(stop, start)
 
 
 # In these loops indices are unsigned: a signed one might be negative, and testing for that costs the vector code.
@@ -102,15 +103,14 @@ def screen(image, shape, first, grid, mean, threshold, line, rows, index, value)
             if s % STRIP == 0:
                 at = min(max((s + 0.5 * STRIP) * ny / height - 0.5, 0.0), ny - 1.0)
                 j = min(int(at), max(ny - 2, 0))
-                if j != current:
-                    current = j
-                    b, c = first[p] + j * nx, first[p] + min(j + 1, ny - 1) * nx
-                    expand(mean[b:b + nx], width, rows[5])
-                    expand(mean[c:c + nx], width, rows[6])
-                    expand(threshold[b:b + nx], width, rows[7])
-                    expand(threshold[c:c + nx], width, rows[8])
-                _blend(rows[5], rows[6], np.float32(at - j), level)
-                _blend(rows[7], rows[8], np.float32(at - j), limit)
+                for k in range(max(current + 1, j), min(j + 2, ny)):     # grid row k stands in rows 5, 7 or 6, 8
+                    b = first[p] + k * nx
+                    expand(mean[b:b + nx], width, rows[5 + k % 2])
+                    expand(threshold[b:b + nx], width, rows[7 + k % 2])
+                    current = k
+                above, below = j % 2, (j + 1) % 2 if ny > 1 else 0
+                _blend(rows[5 + above], rows[5 + below], np.float32(at - j), level)
+                _blend(rows[7 + above], rows[7 + below], np.float32(at - j), limit)
             if s < height:
                 _excess(flat, np.uint64((p * n_ss + s) * n_fs), width, level, line)
                 _sum3(line, sums, np.uint64(s % 3))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpixfel.kernels import peaks
-from mpixfel.kernels.screen import screen
+from mpixfel.kernels.screen import CHUNK, screen
 from mpixfel.model import tables
 from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.check import check_options
@@ -108,7 +108,7 @@ class Prepared:
         rate = false_peaks / max(self.boxes.n_good, 1)
         # Few places lie on a line brighter than the rest, so this test may be less strict.
         self.tail, self.line_tail, self.pixel_tail = Tail(rate), Tail(20 * rate), Tail(1e-3)
-        width = 64 * -(-stack[2] // 64)
+        width = CHUNK * -(-stack[2] // CHUNK)
         self.line, self.rows = np.zeros(width + 2, np.float32), np.zeros((9, width), np.float32)
         self.index, self.value = np.empty(ROOM, np.int64), np.empty(ROOM, np.float32)
         self.owner, self.parent = np.zeros(stack, np.int32), np.empty(ROOM + 1, np.int32)
