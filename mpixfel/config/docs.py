@@ -7,7 +7,6 @@ from mpixfel.config import old_options, phil_names
 from mpixfel.config.paths import FIELDS
 from mpixfel.config.resolve import load_stages
 from mpixfel.config.settings import RunOptions
-from mpixfel.config.translate import exists
 from mpixfel.config.values import bounds, default_of, describe, members, options_of
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -94,7 +93,7 @@ def document():
     for name in registry.entries("modules"):
         cls = registry.load("modules", name)
         parts += [f"\n\n## [{name}]\n\n", *class_section(cls, cls.Options, sys.modules[cls.__module__].__doc__)]
-    parts += ["\n\n", OLD, *old_tables(stages), PHIL, *phil_tables(stages)]
+    parts += ["\n\n", OLD, *old_tables(), PHIL, *phil_tables()]
     return "".join(parts).rstrip("\n") + "\n"
 
 
@@ -134,12 +133,11 @@ def as_default(field):
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def old_tables(stages):
+def old_tables():
     """One table for each old module; the options that all image modules share stand in one of their own."""
-    known = {section: options_of(cls) for section, cls in stages.items()}
     shared = {o.key for o in old_options.IMAGE}
     yield "### Of every module that handles images\n\n"
-    yield from old_table(old_options.IMAGE, {}, known)
+    yield from old_table(old_options.IMAGE, {})
     for module, rows in old_options.MODULES.items():
         own = [o for o in rows if o.key not in shared or o not in old_options.IMAGE]
         exists_here = module in registry.entries("modules")
@@ -152,9 +150,9 @@ def old_tables(stages):
         yield "\n\n".join(remarks) or "As of old:"
         if own:
             yield "\n\n"
-            yield from old_table(own, options, known) if exists_here else old_table([absent(o) for o in own], {}, {})
+            yield from old_table(own if exists_here else map(absent, own), options)
     yield "\n\n### [pyana] and [psana]\n\n"
-    yield from old_table(old_options.RUN, options_of(RunOptions), known)
+    yield from old_table(old_options.RUN, options_of(RunOptions))
     yield "\n\n"
 
 
@@ -163,33 +161,31 @@ def absent(old):
     return old._replace(targets=(), reason="no such module")
 
 
-def old_table(rows, options, known):
+def old_table(rows, options):
     return table(["option", "old default", "value", "meaning", "here"], [
-        (f"`{o.key}`", code(o.default), TYPES[o.kind], o.meaning, status(o, options, known)) for o in rows])
+        (f"`{o.key}`", code(o.default), TYPES[o.kind], o.meaning, status(o, options)) for o in rows])
 
 
-def status(old, options, known):
+def status(old, options):
     """What has become of an old option."""
     if old.key in options:
         return "supported"
-    if old.key == "xtal_target" and known:
+    if old.key == "xtal_target" and not old.reason:
         return "supported: see PHIL targets"
     if old.key in ("num-events", "skip-events"):
         return "sets `mpixfel.events`"
-    if old.targets and all("." not in t or exists(t, known) for t in old.targets):
+    if old.targets:
         return "sets " + ", ".join(f"`{t if '.' in t else 'mpixfel.' + t}`" for t in old.targets)
     return "without effect" + (f": {old.reason}" if old.reason else "")
 
 
-def phil_tables(stages):
+def phil_tables():
     """The mapped names, and those without effect."""
-    known = {"mpixfel": options_of(RunOptions), **{section: options_of(cls) for section, cls in stages.items()}}
-    mapped = [p for p in phil_names.MAPPED if exists(p.target, known)]
     yield from table(["PHIL name", "old default", "sets", "meaning"],
-                     [(f"`{p.name}`", code(p.default), f"`{p.target}`", p.note) for p in mapped])
+                     [(f"`{p.name}`", code(p.default), f"`{p.target}`", p.note) for p in phil_names.MAPPED])
     yield "\n\nWithout effect:\n\n"
     yield from table(["PHIL name", "old default", "reason"], [
-        (f"`{p.name}`", code(p.default), p.note) for p in phil_names.NAMES.values() if p not in mapped])
+        (f"`{p.name}`", code(p.default), p.note) for p in phil_names.NAMES.values() if not p.target])
 
 
 def table(head, rows):

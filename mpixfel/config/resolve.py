@@ -113,8 +113,7 @@ def resolve(sections, command_line, folder=".", texts=None, environment=None, **
     r.fields = _path_fields(rows, r)
     chain = _chain(rows, given, r)
     stage_classes = load_stages(_named_plug_ins(given))
-    known = {section: options_of(cls) for section, cls in stage_classes.items()}
-    phil = {name: translate.phil_rows(_rows_of(name, given), known, r) for name in chain}
+    phil = {name: translate.phil_rows(_rows_of(name, given), r) for name in chain}
     run = _run_options(rows, phil, r)
     stages = {section: r.build(cls, section, given.get(section, [])) for section, cls in stage_classes.items()}
     modules = tuple(_module(name, given, phil[name][1], stages, stage_classes, r) for name in chain)

@@ -24,12 +24,6 @@ class Given:
     from_command_line: bool = False
 
 
-def exists(target, known):
-    """Whether `section.option` is an option of `known`, {section: {option: ...}}."""
-    section, _, name = target.partition("=")[0].partition(".")
-    return name in known.get(section, {})
-
-
 def run_rows(rows, r):
     """The rows of `[pyana]` in the words of `[mpixfel]`."""
     table, out, numbers = {o.key: o for o in old_options.RUN}, [], {}
@@ -70,7 +64,7 @@ def module_rows(name, rows, options, known, r):
         elif old is None:
             remedy = suggestion(g.key, set(options) | set(table), "options")
             r.refuse(f"unknown option {g.key} in [{name}]", g.origin, remedy)
-        elif old.targets and all(exists(t, known) for t in old.targets):
+        elif old.targets:
             out += _targets(g, old, known)
         elif typed(g, old, r):
             r.without_effect(old.reason or f"{name} has no such option here", g.key)
@@ -131,7 +125,7 @@ def _contradictions(name, rows, r):
             r.refuse(f"{one} without {other}", given[one].origin, f"add {other} = ...")
 
 
-def phil_rows(rows, known, r):
+def phil_rows(rows, r):
     """The PHIL file of a module's section (`xtal_target`) as rows: (those for the run, those for the stages)."""
     target = next((g for g in reversed(rows) if g.key == "xtal_target" and not is_unset(g.text)), None)
     if target is None:
@@ -144,11 +138,11 @@ def phil_rows(rows, known, r):
         return [], []
     for p, text in texts.items():
         r.keep_text(os.path.basename(p), text)
-    stages = [row for d in definitions if (row := _definition(d, known, r)) is not None]
+    stages = [row for d in definitions if (row := _definition(d, r)) is not None]
     return _cells(definitions), stages
 
 
-def _definition(definition, known, r):
+def _definition(definition, r):
     """The row that a PHIL definition comes to, or None."""
     name = phil_names.find(definition.name)
     if name is None:
@@ -156,12 +150,10 @@ def _definition(definition, known, r):
                  suggestion(definition.name, [n for n in phil_names.NAMES if not n.endswith("*")], "names"))
     elif name.target.startswith("mpixfel."):
         return None
-    elif exists(name.target, known):
-        if _given(definition):
-            return Given(name.target, definition.text, f"{definition.where} ({definition.name})")
-    else:
-        r.without_effect(f"PHIL: {name.note}" if not name.target else f"PHIL: {name.target} does not exist",
-                         definition.name)
+    elif not name.target:
+        r.without_effect(f"PHIL: {name.note}", definition.name)
+    elif _given(definition):
+        return Given(name.target, definition.text, f"{definition.where} ({definition.name})")
     return None
 
 
