@@ -5,6 +5,8 @@ events in a fixed order until enough lattices are there, and hand their tables t
 then frozen. Events are processed in batches that may be larger on more ranks, but what is learnt from ends at the first
 event that makes the lattices enough: so the answer does not depend on the number of ranks.
 """
+from dataclasses import replace
+
 import numpy as np
 
 from mpixfel.errors import BadData, MpixfelError
@@ -42,6 +44,7 @@ def learn_from_first(job, chain, context, comm, process):
     chain = [module for module in chain if module.learns]
     if not chain:
         return context.learnt
+    context = replace(context, rehearsal=True)
     order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
     context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
     wanted = job.settings.run.learn_hits

@@ -141,6 +141,7 @@ class Context:
     learnt: Learnt = field(default_factory=Learnt)
     seed: int = 0
     constants: Constants | None = None   # calibration constants, where darks or gain maps were given
+    rehearsal: bool = False           # events are processed to learn or to compile: modules write no files for them
     own_constants: tuple = ()         # (calibration stage, Constants) of module instances with a calibration of their own
 
     def shot(self, event):

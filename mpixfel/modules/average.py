@@ -16,7 +16,7 @@ from mpixfel.kernels.average import add_image, join_moments
 from mpixfel.model.event import Outcome, Reason, Skip
 from mpixfel.modules.calibrated import Calibrated
 from mpixfel.modules.names import check_basename, given_path
-from mpixfel.stages.check import check_options
+from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.interface import option
 
 FLAGS = ("inactive", "noelastic", "nohot", "nonoise", "symnoise", "skew", "sigma_scaling")
@@ -25,7 +25,7 @@ WORD = 0x3FFF               # what a word of a JUNGFRAU holds beside its gain st
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ShotOptions):
     """Options of mod_average."""
 
     address: str = option("", "detector address, written into the files")
@@ -57,7 +57,7 @@ class Options:
                                       "this factor", low=1.0)
 
     def __post_init__(self):
-        check_options(self)
+        super().__post_init__()
         for key in ("avg_basename", "stddev_basename", "max_basename"):
             check_basename(getattr(self, key), key)
         if "nohot" in self.flags and self.hot_threshold is None:
@@ -85,10 +85,11 @@ class ModAverage(Calibrated):
 
     def event(self, event, record, context):
         if self.raw:
-            images = self._words(event)
+            skip, images = self.options.unwanted(event), self._words(event)
+            if skip:
+                return record.but(skip=skip, outcome=Outcome.filtered)
         else:
-            shot = context.shot(event)
-            record = self.calibrated(event, record, shot)
+            record, shot = self.calibrated(event, record, context)
             if record.skip:
                 return record
             images = (self._cleaned(record.image.photons, shot),)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from mpixfel.io.exports import images, stack
 from mpixfel.modules.calibrated import Calibrated
 from mpixfel.modules.names import check_basename, event_stem
-from mpixfel.stages.check import check_options
+from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.interface import option
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ShotOptions):
     """Options of mod_dump."""
 
     address: str = option("", "detector address, written into the files")
@@ -20,7 +20,7 @@ class Options:
     stack: bool = option(False, "gather all images in one CXI file (out_basename + `stack.cxi`), with a geometry beside it")
 
     def __post_init__(self):
-        check_options(self)
+        super().__post_init__()
         check_basename(self.out_basename, "out_basename")
 
 
@@ -38,8 +38,7 @@ class ModDump(Calibrated):
             stack.forget(self._path("stack.cxi"))
 
     def event(self, event, record, context):
-        shot = context.shot(event)
-        record = self.calibrated(event, record, shot)
+        record, shot = self.calibrated(event, record, context)
         if record.skip:
             return record
         image = images.corrected_image(record, shot, self.detector, self.options.address)

@@ -2,15 +2,19 @@
 
 Thin: what is decided, and how, stands in the stages. Here they only follow each other, and their times are taken.
 """
+import os
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpixfel import registry
+from mpixfel.errors import MpixfelError
+from mpixfel.io.exports import crystals
 from mpixfel.model.event import Outcome, Reason, Skip
 from mpixfel.modules.interface import Module
-from mpixfel.stages.check import check_options
+from mpixfel.modules.names import check_basename, long_stem
+from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
 
@@ -19,15 +23,24 @@ BACKGROUND_STRIDE = 997
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ShotOptions):
     """Options of mod_hitfind."""
 
     dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate)",
                            choices=("nop", "index"))
     negate_hits: bool = option(False, "let the misses pass, and stop the hits")
 
+    integration_dirname: str = option("", "folder of one file for each indexed image, beside the run file", unit="path")
+    integration_basename: str = option("", "what their names begin with; the timestamp follows")
+    integration_format: str = option("h5", "their format; expt: an experiment list and reflections that DIALS reads",
+                                     choices=crystals.FORMATS)
+
     def __post_init__(self):
-        check_options(self)
+        super().__post_init__()
+        check_basename(self.integration_basename, "integration_basename")
+        if self.integration_basename and not self.integration_dirname:
+            raise MpixfelError("integration_basename without integration_dirname", "integration_basename",
+                               "give integration_dirname")
 
 
 class ModHitfind(Module):
@@ -55,24 +68,29 @@ class ModHitfind(Module):
 
     def begin(self, context):
         self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration))
-        self.prepared_finder = self.finder.prepare(context)
+        self.prepared_finder, self.region = self.finder.prepare(context), self.decision.prepare(context)
         self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
 
     def event(self, event, record, context):
-        shot = context.shot(event)
-        if record.image_key != self.key:
+        record, shot = self.options.shot(event, record, context)
+        if record.skip is None and record.image_key != self.key:
             record = self._look(event, record, shot)
         if record.skip is None:
             record = self._decide(record, shot)
         if record.skip is None and self.crystal_stages:
             record = self._crystals(record, shot, context.rng(event.id))
+        if len(record.lattices) and self.options.integration_dirname and not context.rehearsal:
+            path = os.path.join(self.options.integration_dirname, self.options.integration_basename + long_stem(record.id))
+            crystals.write_crystals(path, record, shot, context, self.options.integration_format)
         return record
 
     def _look(self, event, record, shot):
         """Image and peaks; an instance with the same calibration and finder takes them over."""
         clock = Clock()
-        image = self.calibration(event, shot, self.prepared_calibration)
-        record = record.timed("calibrate", clock.lap())
+        image = record.image
+        if image is None or record.image_key[0] != self.calibration:
+            image = self.calibration(event, shot, self.prepared_calibration)
+            record = record.timed("calibrate", clock.lap())
         if isinstance(image, Skip):
             return record.but(skip=image, outcome=Outcome.filtered)
         peaks = self.finder(image, shot, self.prepared_finder)
@@ -83,7 +101,7 @@ class ModHitfind(Module):
 
     def _decide(self, record, shot):
         """Hit or miss; what is kept goes on."""
-        verdict = self.decision.decide(record.peaks, record.image, shot)
+        verdict = self.decision.decide(record.peaks, record.image, shot, self.region)
         miss = isinstance(verdict, Skip)
         record = record.but(outcome=Outcome.miss if miss else Outcome.hit, peaks=record.peaks if miss else verdict)
         if miss != self.options.negate_hits:

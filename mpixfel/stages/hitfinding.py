@@ -1,24 +1,80 @@
 """Hit or miss."""
+import re
 from dataclasses import dataclass
 
+import numpy as np
+
+from mpixfel.errors import MpixfelError
 from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 
+ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")
+# A pixel of the old program's grey scale is at its end where it exceeds this multiple of the 90th percentile.
+RESTRICTIVE = 2.5 * 255 / 256
+
 
 @dataclass(frozen=True)
 class HitFinding:
-    """Which finder is used, and how many of its peaks make a hit."""
+    """Which finder is used, and what makes a hit: so many of its peaks, or a bright pixel."""
 
     finder: str = option("robust", "hit finder: robust, peakfinder8, distl, or another one found by entry point")
     min_peaks: int = option(4, "least number of peaks of a hit", low=0)
+    threshold_adu: float | None = option(None, "with distl_flags: peaks count whose largest pixel is above this; without: "
+                                               "an image is a hit whose largest pixel (in roi) reaches this", "ADU")
+    roi: str = option("", "pixels of the data block that threshold_adu looks at: fast_low:fast_high,slow_low:slow_high")
+    distl_flags: str = option("", "which peaks count: permissive, above threshold_adu; restrictive, also above 2.5 times "
+                                  "the 90th percentile of the pixels", choices=("", "permissive", "restrictive"))
 
     def __post_init__(self):
         check_options(self)
+        if self.roi and not ROI.match(self.roi):
+            raise MpixfelError(f"{self.roi!r} is not a region", "hitfinding.roi", "write fast_low:fast_high,slow_low:slow_high")
+        if self.roi and self.threshold_adu is None:
+            raise MpixfelError("roi without threshold", "hitfinding.roi", "add threshold = ADU, or take roi away")
+        if self.roi and self.distl_flags:
+            raise MpixfelError("roi and distl_flags exclude each other", "hitfinding.roi", "take one of them away")
 
-    def decide(self, peaks, image, shot):
-        """The peaks of a hit, or the `Skip` of a miss."""
-        if len(peaks) < self.min_peaks:
-            return Skip("hitfinding", Reason.too_few_peaks, f"{len(peaks)} peaks, {self.min_peaks} make a hit",
-                        {"peaks": len(peaks)})
+    def prepare(self, context):
+        """(P, SS, FS) bool: the pixels of `roi`; None for all."""
+        if not self.roi:
+            return None
+        f0, f1, s0, s1 = map(int, ROI.match(self.roi).groups())
+        region = np.zeros(context.detector.stack_shape, bool)
+        for i, p in enumerate(context.detector.panels):
+            ss, fs = p.min_ss + np.arange(p.shape[0]), p.min_fs + np.arange(p.shape[1])
+            region[i, :p.shape[0], :p.shape[1]] = np.outer((ss >= s0) & (ss < s1), (fs >= f0) & (fs < f1))
+        if not region.any():
+            raise MpixfelError(f"there is no pixel in {self.roi}", "hitfinding.roi",
+                               "give pixels of the data block, as min_fs ... max_ss of the geometry count them")
+        return region
+
+    def decide(self, peaks, image, shot, region=None):
+        """The peaks of a hit, or the `Skip` of a miss; `region` is what `prepare` gave."""
+        if self.threshold_adu is not None and not self.distl_flags:
+            return self._bright(peaks, image, shot, region)
+        n = len(peaks) if not self.distl_flags else int(self._counts(peaks, image, shot).sum())
+        if n < self.min_peaks:
+            return Skip("hitfinding", Reason.too_few_peaks, f"{n} peaks, {self.min_peaks} make a hit", {"peaks": n})
         return peaks
+
+    def _bright(self, peaks, image, shot, region):
+        """A hit by its largest pixel alone."""
+        adu = image.photons * shot.gain[:, None, None].astype(np.float32)
+        largest = np.fmax.reduce(adu if region is None else adu[region], axis=None)
+        if not largest >= self.threshold_adu:
+            return Skip("hitfinding", Reason.below_threshold, f"largest pixel {largest:.6g} ADU, threshold "
+                        f"{self.threshold_adu:g}", {"largest": float(largest), "peaks": len(peaks)})
+        return peaks
+
+    def _counts(self, peaks, image, shot):
+        """(n,) bool: the peaks that count. What is held against the threshold is the pixel's value, with what lies
+        below the peak, as of old."""
+        value = np.rint((peaks["max_pixel"] + peaks["background"]) * shot.gain[peaks["panel"]])
+        counts = value > (-np.inf if self.threshold_adu is None else self.threshold_adu)
+        if self.distl_flags == "restrictive":
+            adu = image.photons * shot.gain[:, None, None].astype(np.float32)
+            bright = np.percentile(adu[np.isfinite(adu)], 90)
+            if bright > 0:
+                counts &= value > RESTRICTIVE * bright
+        return counts

@@ -54,7 +54,7 @@ def corrected_image(record, shot, detector, address=""):
     """`CorrectedImage` of a record that still holds its image."""
     panels = detector.panels
     block, areas = block_of(record.image.photons, detector), active_areas(detector)
-    return CorrectedImage(block, areas, _beam_centre_mm(shot.geometry, areas), _distance_mm(shot.geometry),
+    return CorrectedImage(block, areas, beam_centre_mm(shot.geometry, areas), _distance_mm(shot.geometry),
                           1e3 * shot.clen_m, float(wavelength_angstrom(record.photon_energy_ev)), 1e3 * detector.pixel_size_m(),
                           float(min(p.max_adu / g for p, g in zip(panels, shot.gain))), record.id.timestamp_ns, address,
                           record.id.name)
@@ -69,7 +69,7 @@ def _distance_mm(geometry):
     return float(1e3 * geometry.origin[_nearest_panel(geometry), 2])
 
 
-def _beam_centre_mm(geometry, areas):
+def beam_centre_mm(geometry, areas):
     """Where the beam crosses the plane of the panel nearest to it, counted in the block from its corner, mm."""
     i = _nearest_panel(geometry)
     axes = np.array([geometry.fs_axis[i, :2], geometry.ss_axis[i, :2]]).T
