@@ -223,8 +223,9 @@ def _cost(precision, free):
 
 @kernel
 def fit_many(spots, reciprocal, precision, schedule, n_free, rotations, frees, scores, work):
-    """Fit each of rotations (k, 3, 3), frees (k, 8) in place; scores (k,) are log odds less the prior's cost."""
-    matrix, inverse = work[1][0], work[1][1]
+    """Fit each of rotations (k, 3, 3), frees (k, 8) in place; scores (k,) are log odds, with errors widened as in the
+    schedule's last round, less the prior's cost."""
+    matrix, inverse, wide, wide_q = work[1][0], work[1][1], schedule[-1, 0], schedule[-1, 1]
     for i in range(rotations.shape[0]):
         share = fit_lattice(spots, reciprocal, precision, schedule, n_free, rotations[i], frees[i], 0.5, work)
         if share <= 0.0:
@@ -232,7 +233,8 @@ def fit_many(spots, reciprocal, precision, schedule, n_free, rotations, frees, s
             continue
         lattice_matrix(rotations[i], frees[i, 2:], reciprocal, matrix)
         invert(matrix, inverse)
-        scores[i] = log_product(spots, matrix, inverse, frees[i, :2], share, 0.0, 0.0) - _cost(precision, frees[i])
+        scores[i] = log_product(spots, matrix, inverse, frees[i, :2], share, wide, wide_q) - _cost(
+            precision, frees[i])
 
 
 @kernel

@@ -254,11 +254,13 @@ def _coarse(spots, n, form, known, rotations, strains, effort, work):
         shifts = np.tile(SHIFTS / np.sqrt(known.precision[0, 0]), (len(rotations), 1))
         rotations, frees = np.repeat(rotations, len(SHIFTS), axis=0), np.repeat(frees, len(SHIFTS), axis=0)
         frees[:, :2] = shifts
-    scores = np.empty(len(rotations))
     plan = schedule(_wide(form, known), 0.15 / (form.longest * reach) + 1.5 * known.cell, effort.rounds, 1)
-    fit.fit_many(some, form.reciprocal, known.precision, plan, fit.N_PARAMETERS, rotations, frees, scores, work)
-    best = np.argsort(-scores, kind="stable")[:effort.fine]
-    rotations, frees, scores = rotations[best], frees[best], scores[best]
+    # Most hypotheses are out of the race after a few rounds.
+    for rows, keep in ((plan[:3], max(2 * effort.fine, len(rotations) // 4)), (plan[3:], effort.fine)):
+        scores = np.empty(len(rotations))
+        fit.fit_many(some, form.reciprocal, known.precision, rows, fit.N_PARAMETERS, rotations, frees, scores, work)
+        best = np.argsort(-scores, kind="stable")[:keep]
+        rotations, frees, scores = rotations[best], frees[best], scores[best]
     if len(form.alternatives):
         others = np.ascontiguousarray((rotations[:, None] @ form.alternatives[None]).reshape(-1, 3, 3))
         other_frees, other_scores = np.repeat(frees, len(form.alternatives), axis=0), np.empty(len(others))
