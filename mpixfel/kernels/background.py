@@ -102,8 +102,8 @@ def profile(values, boxes, n_sigma, quantum, bins, out):
     values : (B, m) float32
     boxes : (B, 3) float32
         Count, mean and variance of each box; samples beyond `n_sigma` deviations plus `quantum` are left out.
-    bins : (B, m) int32
-        Ring of each sample.
+    bins : (B, m / RUN) int32
+        Ring of each run of samples.
     out : (n, 2) float32
     """
     out[:] = ZERO
@@ -112,11 +112,15 @@ def profile(values, boxes, n_sigma, quantum, bins, out):
         if boxes[b, 0] == 0 or deviation == 0:
             continue
         reach, scale = n_sigma * deviation + quantum, ONE / deviation
-        for i in range(values.shape[1]):
-            v = values[b, i] - boxes[b, 1]
-            if abs(v) <= reach:
-                out[bins[b, i], 0] += v * scale
-                out[bins[b, i], 1] += ONE
+        for i in range(bins.shape[1]):
+            total, count = ZERO, ZERO
+            for k in range(RUN):
+                v = values[b, RUN * i + k] - boxes[b, 1]
+                inside = abs(v) <= reach
+                total += v if inside else ZERO
+                count += ONE if inside else ZERO
+            out[bins[b, i], 0] += total * scale
+            out[bins[b, i], 1] += count
 
 
 @njit(cache=True, fastmath=FASTMATH)

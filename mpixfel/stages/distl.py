@@ -20,7 +20,7 @@ from mpixfel.stages.check import check_options
 from mpixfel.stages.distl_boxes import make_boxes
 from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
-from mpixfel.stages.rings import beam_radius
+from mpixfel.stages.rings import beam_radius, moved
 
 ROOM, MAX_SPOTS, MAX_AREA = 1 << 19, 1 << 13, 1 << 14
 ICE_WIDTH = 4                          # pixels
@@ -127,8 +127,7 @@ class Prepared:
     def sort(self, shot):
         """Boxes and rings for a geometry, unless they are made for it already (to a part in a thousand)."""
         geometry = shot.geometry
-        if self.geometry is not None and all(np.allclose(a, b, rtol=1e-3, atol=2e-5)
-                                             for a, b in zip(self.geometry, geometry)):
+        if not moved(self.geometry, geometry):
             return
         self.geometry = geometry
         options = self.options

@@ -13,6 +13,7 @@ from mpixfel.model import tables
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
+from mpixfel.stages.rings import moved
 
 SAMPLES = 64          # pixels of a radial bin that are looked at
 ROOM = 1 << 18        # candidate pixels of an image
@@ -97,8 +98,7 @@ class Prepared:
 
     def sort(self, geometry):
         """Sort pixels into radial bins, unless that was done for this geometry (to a part in a thousand)."""
-        if self.geometry is not None and all(np.allclose(a, b, rtol=1e-3, atol=2e-5)
-                                             for a, b in zip(self.geometry, geometry)):
+        if not moved(self.geometry, geometry):
             return
         self.geometry = geometry
         radius = self._radius(geometry)

@@ -6,6 +6,17 @@ from mpixfel.kernels import background as kernel
 WIDTH = 2.0          # width of a ring, pixels
 
 
+def moved(old, new):
+    """Whether tables made for the `PanelGeometry` `old` (or None) are too far off for `new`: by a third of a pixel.
+
+    Panels of one detector move together, by the camera length and the learnt shift; distances count by a thousandth.
+    """
+    if old is None:
+        return True
+    tolerance = 0.3 * np.abs(new.fs_axis).max() + 1e-3 * np.abs(new.origin[:, 2]).max() * np.array([0.0, 0.0, 1.0])
+    return bool((np.abs(old.origin - new.origin) > tolerance).any())
+
+
 def beam_radius(geometry, panel, ss, fs, rounded=False):
     """(n,) distance from the beam in pixels, at the mean distance of the panels, of points ss, fs (corner 0) on `panel`.
 
@@ -36,13 +47,13 @@ class Rings:
 
     def _sort(self, geometry):
         """Give every sample its ring; again only when the geometry has changed by more than a pixel at 1000."""
-        if self.geometry is not None and all(
-                np.allclose(a, b, rtol=1e-3, atol=2e-5) for a, b in zip(self.geometry, geometry)):
+        if not moved(self.geometry, geometry):
             return
         n_ss, n_fs = self.boxes.stack[1:]
-        panel, rest = np.divmod(np.maximum(self.boxes.sample.reshape(-1), 0), n_ss * n_fs)
+        middle = np.maximum(self.boxes.start, 0) + kernel.RUN // 2      # neighbours share the ring of their run's middle
+        panel, rest = np.divmod(middle, n_ss * n_fs)
         bins = (self.radius(geometry, panel, *np.divmod(rest, n_fs)) / WIDTH).astype(np.int32)
-        self.bins = bins.reshape(self.boxes.sample.shape)
+        self.bins = bins.reshape(len(self.boxes.values), -1)
         self.sums = np.empty((int(bins.max()) + 3, 2), np.float32)
         self.geometry = geometry
 
