@@ -2,6 +2,7 @@
 import json
 
 from mpixfel.io.assemble import assemble
+from mpixfel.io.segments import failure_ends_all
 from mpixfel.job import geometry_text
 from mpixfel.model.event import Outcome, Reason
 from mpixfel.modules.powder import patterns
@@ -10,11 +11,12 @@ from mpixfel.report import statistics, summary
 from mpixfel.report.log import LOGGER
 from mpixfel.tally import running_values
 
+PICTURE_SECONDS = 1.0    # pictures of events for the report are made for so long: short runs end soon
 ALL_DONE, DEFECT, ENDED_EARLY = 0, 1, 3
 STATES = {ALL_DONE: "done", DEFECT: "failed", ENDED_EARLY: "ended early"}
 
 
-def conclude(job, context, totals, tally, progress, seconds, sums):
+def conclude(job, comm, context, totals, tally, progress, seconds, sums):
     """Write `run.h5`, print the table; returns the exit code. On rank 0.
 
     Parameters
@@ -27,18 +29,31 @@ def conclude(job, context, totals, tally, progress, seconds, sums):
     made = lambda events, lattices, counts, places: {
         **statistics.statistics(events, lattices, counts, instances),
         **statistics.powder(places, *patterns(totals.get("powder", {}), shape), shape)}
-    events, lattices = assemble(job.output, instances, context, geometry_text(job), described_groups(job, progress.n_ranks),
-                                made)
+    with failure_ends_all(job.output / "run.h5", comm):
+        events, lattices = assemble(job.output, instances, context, geometry_text(job),
+                                    described_groups(job, progress.n_ranks), made)
     complete = len(events) == len(job.source)
     code = exit_code(events, complete, tally)
     progress.close("done" if complete else STATES[code], running_values(sums))
     notes = () if complete else (early_note(tally, len(events), len(job.source)),)
+    report = write_report(job) if job.settings.run.report else ""
     table = summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
                           job.output / "run.h5", notes)
+    table += f"\nreport: {report}" if report else ""
     LOGGER.info("ended with code %d%s", code, table)
     if job.settings.verbosity >= 0:
         print(table, flush=True)
     return code
+
+
+def write_report(job):
+    """The path of the report; "" where it could not be made: a good run does not fail for its report."""
+    try:
+        from mpixfel.report.write import write_report as write
+        return write(job.output, picture_seconds=PICTURE_SECONDS)
+    except Exception as error:
+        LOGGER.warning("no report: %s: %s; mpixfel report %s tries again", type(error).__name__, error, job.output)
+        return ""
 
 
 def exit_code(events, complete, tally):

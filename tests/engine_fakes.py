@@ -6,6 +6,7 @@ As a program it runs such a job under mpirun, with mishaps on demand:
 """
 import argparse
 import os
+import resource
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ import numpy as np  # noqa: E402
 
 from mpixfel.config.settings import RunOptions, Settings  # noqa: E402
 from mpixfel.errors import BadData, MpixfelError  # noqa: E402
+from mpixfel.io import assemble, run_file, segments  # noqa: E402
 from mpixfel.io.sources.interface import Source  # noqa: E402
 from mpixfel.job import Job  # noqa: E402
 from mpixfel.model import tables  # noqa: E402
@@ -113,6 +115,8 @@ def mishap(text):
         raise MpixfelError("something that you can repair", "fake", "repair it")
     if what == "hang":
         time.sleep(float(value))
+    if what == "full":   # from now on no file of this process grows beyond so many bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
     if what == "kill":
         os.kill(os.getpid(), getattr(signal, value))
 
@@ -134,9 +138,28 @@ class FakeJob(Job):
         return ("", "mod_fake:one")
 
 
+STAGES = {   # where a process can be killed: module and function, called before it does its work
+    "reading": (FakeSource, "event"), "computing": (FakeModule, "event"), "collective write": (segments, "write_part"),
+    "rename": (segments.os, "replace"), "run.h5": (assemble, "write_virtual"), "totals": (run_file, "write_totals"),
+}
+
+
+def kill_at(stage, call):
+    """Let this process die by SIGKILL when a stage begins for the `call`-th time."""
+    owner, name = STAGES[stage]
+    original, calls = getattr(owner, name), iter(range(call, -1, -1))
+
+    def deadly(*arguments, **named):
+        if next(calls, 1) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **named)
+
+    setattr(owner, name, deadly)
+
+
 def fake_job(output, n, seconds=0.0, mishaps=None, null=False, chunk=1, **options):
     """A fake job; `options` are those of `[mpixfel]`."""
-    options = {"learn_hits": 0, **options}
+    options = {"learn_hits": 0, "report": False, **options}
     settings = Settings(RunOptions(source=("fake.h5",), geometry="fake.geom", output=str(output), **options), {}, (),
                         verbosity=-1)
     geometry = SimpleNamespace(text="; a fake\n", path="fake.geom", detector=Detector((PANEL,)), beam=Beam())
@@ -159,8 +182,11 @@ def main():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--null", action="store_true")
     parser.add_argument("--mishap", nargs=2, action="append", default=[], metavar=("POSITION", "WHAT"))
+    parser.add_argument("--kill", nargs=3, metavar=("STAGE", "RANK", "CALL"))
     a = parser.parse_args()
     comm = MPI.COMM_WORLD
+    if a.kill and comm.rank == int(a.kill[1]):
+        kill_at(a.kill[0], int(a.kill[2]))
     job = fake_job(a.output, a.events, a.seconds, {int(i): text for i, text in a.mishap}, a.null,
                    flush_interval_s=max(a.flush, 0.1), flush_events=a.flush_events, event_timeout_s=a.timeout,
                    max_failures=a.max_failures)

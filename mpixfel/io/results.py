@@ -8,10 +8,11 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io import segments
-from mpixfel.io.assemble import sorted_tables
+from mpixfel.io.assemble import sorted_tables, told_in_words
 from mpixfel.io.geometry import parse_geometry
 from mpixfel.io.learnt import read_learnt
 from mpixfel.io.sources import open_source
+from mpixfel.io.totals import read_totals
 from mpixfel.model import tables
 from mpixfel.model.experiment import Context, Learnt
 
@@ -113,6 +114,53 @@ class Results:
         return np.zeros(0, dtype)
 
     @cached_property
+    def stored_stats(self):
+        """`/stats` of the run file as nested dicts; None while the run goes on."""
+        if not self.complete:
+            return None
+        with h5py.File(self.folder / "run.h5", "r") as f:
+            return plain(f["stats"])
+
+    @cached_property
+    def counts(self):
+        """Sums of the segments' own statistics, see `model.statistics`; while the run goes on."""
+        return segments.read_counts(piece.path for piece in self._pieces)
+
+    def powder_so_far(self, shape):
+        """{"sum", "max", "n_images"} up to the last segment, of panel stacks of this shape; {} where there is none."""
+        from mpixfel.kernels.powder import UNITS_PER_PHOTON   # late: the compiler takes a second to load
+
+        totals = read_totals(self.folder).get("powder")
+        if not totals:
+            return {}
+        largest = totals["max_largest"].reshape(shape)
+        seen = np.isfinite(largest)
+        return {"sum": np.where(seen, totals["total"].reshape(shape) / UNITS_PER_PHOTON, np.nan),
+                "max": np.where(seen, largest, np.float32(np.nan)), "n_images": int(totals["images"])}
+
+    @cached_property
+    def config(self):
+        """`/config` of the run file as nested dicts; {} while the run goes on."""
+        if not self.complete:
+            return {}
+        with h5py.File(self.folder / "run.h5", "r") as f:
+            return plain(f["config"])
+
+    def told(self, row):
+        """(name, message) of an event: its source's own name, and why it ended there in words."""
+        if self.complete:
+            return self.names[row], self.messages[row]
+        event = self.events[row]
+        for piece in self._pieces:
+            place = np.flatnonzero(piece.event_rows == row)
+            if len(place):
+                first, count = (int(x) for x in piece.texts[int(place[0])])
+                with h5py.File(piece.path, "r") as f:
+                    name, _, text = f["text"][first:first + count].tobytes().partition(b"\0")
+                return name.decode(), told_in_words(text)
+        return f"event {event['index']}", ""
+
+    @cached_property
     def job(self):
         """What the run was asked to do: {"options", "paths", "geometry", "cells", ...}."""
         try:
@@ -155,6 +203,19 @@ class Results:
         """`Context` as the stages had it."""
         return Context(self.geometry.detector, self.geometry.beam, self.learnt.cells, source.static_mask(),
                        source.saturation_adu(), self.learnt)
+
+
+def plain(group):
+    """A group's datasets as NumPy arrays, numbers and texts, groups as dicts."""
+    out = {}
+    for name, member in group.items():
+        if isinstance(member, h5py.Group):
+            out[name] = plain(member)
+        else:
+            text = h5py.check_string_dtype(member.dtype) is not None
+            value = member.asstr()[()] if text else member[()]
+            out[name] = list(value) if text and member.shape else value
+    return out
 
 
 def read_table(group, dtype, rows=slice(None)):

@@ -169,7 +169,8 @@ def open_output(folder, resume=False, overwrite=False):
                            "choose another output, make room, or change its permissions") from None
 
 
-OWN = ("run.h5*", "segments", "log", "status.json*", "learnt.h5*", "job.json", "totals-*.h5")
+OWN = ("run.h5*", "segments", "log", "status.json*", "learnt.h5*", "job.json", "totals-*.h5", "report.html", "report.json",
+       "report.pdf")
 COPIES = ("*.cfg", "*.phil", "*.geom")
 
 

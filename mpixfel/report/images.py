@@ -91,6 +91,12 @@ def draw_image(axes, image, shot, peaks=None, reflections=None, title="", names=
     axes.set_title(title, fontsize=9)
 
 
+def draw_stack(axes, stack, shot, title="", max_edge=1200, percents=(1.0, 99.5)):
+    """A panel stack (a sum, a maximum, a map) in its true geometry, with rings."""
+    limits = contrast(assemble(stack, shot.geometry, max_edge).image, *percents)
+    draw_image(axes, stack, shot, title=title, max_edge=max_edge, limits=limits)
+
+
 def _draw_axes(axes, cell_axes, extent_mm):
     """Directions of a*, b*, c* of the first lattices, seen along the beam."""
     span = 0.18 * abs(extent_mm[0] - extent_mm[1])

@@ -16,12 +16,12 @@ STATE_STYLE = {"done": "bold blue", "running": "bold", "ended early": "bold yell
                "silent": "bold yellow reverse"}
 
 
-def state_of(folder, now=None):
-    """What is known of a run, as plain numbers and texts: {name: value}, ready for JSON.
+def state_of(run, now=None):
+    """What is known of a run (its directory, or its `Results`), as plain numbers and texts: {name: value}, ready for JSON.
 
     Counts come from `status.json`, which is seconds old; cell, reasons and rates along the run from what is on disk.
     """
-    results = Results(folder)
+    results = run if isinstance(run, Results) else Results(run)
     status, events, lattices = results.status, results.events, results.lattices
     now = time.time() if now is None else now
     state = status.get("state", "done" if results.complete else "unknown")
