@@ -46,6 +46,7 @@ class RunOptions:
     flush_bytes: int = option(1 << 28, "... or when a rank holds this much", unit="bytes", low=1)
     max_failures: int = option(1000, "the run ends when more events than this have failed", low=0)
     event_timeout_s: float = option(300.0, "an event that takes longer fails; 0: no limit", unit="s", low=0)
+    report: bool = option(True, "write report.html, report.json and report.pdf at the end")
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 
     def __post_init__(self):
