@@ -30,7 +30,7 @@ def load_constants(options, detector):
     bad = _bad(options.mask_path, detector)
     threshold = None
     if options.gain_switching == "agipd":
-        threshold = panels_of(read_array(f"{_file(options.dark_path)}:threshold"), detector, options.dark_path, 2)
+        threshold = panels_of(read_array(split_path(options.dark_path)[0] + ":threshold"), detector, options.dark_path, 2)
     if pedestal is None and factor is None and noise is None and bad is None:
         return None
     unit = "adu"
@@ -39,8 +39,10 @@ def load_constants(options, detector):
     return Constants(pedestal, None if noise is None else noise[0, 0], factor, threshold, bad, unit)
 
 
-def _file(path):
-    return path.split(":", 1)[0] if ":" in Path(path).name else path
+def split_path(path):
+    """(file, name of the dataset or "") of FILE or FILE:/dataset."""
+    file, colon, inside = path.rpartition(":")
+    return (path, "") if not colon or Path(path).exists() else (file, inside)
 
 
 def _factors(gain, options):
@@ -72,7 +74,7 @@ def read_array(path):
 
     An HDF5 group of datasets of one shape is stacked in the order of their names (G0, G1, G2).
     """
-    file, _, inside = path.rpartition(":") if ":" in Path(path).name else (path, "", "")
+    file, inside = split_path(path)
     if not Path(file).is_file():
         raise MpixfelError("no such file", file, "check the path")
     suffix = Path(file).suffix.lower()
