@@ -1,24 +1,24 @@
 """Which pixels belong to spots, and what spots shine on them."""
 from numba import njit
 
-from mpixfel.kernels.profiles import belongs, fill_profile, foreground
+from mpixfel.kernels.profiles import belongs, box_of, fill_profile, foreground
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def mark(rows, intensity, n, limit, radius, bounds, owners):
     """Count in owners (P, SS, FS) uint8 how many of n spots claim each pixel; see `profiles.foreground`."""
     for i in range(n):
         visit(rows, i, intensity[i], limit, radius, bounds, owners, True)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def unmark(rows, intensity, n, limit, radius, bounds, owners):
     """Undo `mark`."""
     for i in range(n):
         visit(rows, i, intensity[i], limit, radius, bounds, owners, False)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def visit(rows, i, intensity, limit, radius, bounds, owners, add):
     fore = foreground(rows.shape[i], rows.tail[i], intensity, limit, radius)
     p, x0, y0 = rows.panel[i], int(rows.place[i, 0]), int(rows.place[i, 1])
@@ -28,14 +28,14 @@ def visit(rows, i, intensity, limit, radius, bounds, owners, add):
                 owners[p, y, x] = min(owners[p, y, x] + 1, 255) if add else 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def shine(rows, intensity, n, limit, radius, bounds, work, light):
     """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel."""
     for i in range(n):
         if intensity[i] > 0.0:
             fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
-            p, left, top = rows.panel[i], int(rows.place[i, 0]) - fore.wide, int(rows.place[i, 1]) - fore.high
-            nx, ny = 2 * fore.wide + 1, 2 * fore.high + 1
+            p = rows.panel[i]
+            left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
             fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
                          work)
             for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
@@ -43,11 +43,11 @@ def shine(rows, intensity, n, limit, radius, bounds, work, light):
                     light[p, y, x] += intensity[i] * work.profile[y - top, x - left]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def darken(rows, intensity, n, limit, radius, bounds, light):
     """Undo `shine`: zero the boxes that it touched."""
     for i in range(n):
         if intensity[i] > 0.0:
             fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
-            p, left, top = rows.panel[i], int(rows.place[i, 0]) - fore.wide, int(rows.place[i, 1]) - fore.high
-            light[p, max(top, 0):top + 2 * fore.high + 1, max(left, 0):left + 2 * fore.wide + 1] = 0.0
+            left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
+            light[rows.panel[i], max(top, 0):max(top + ny, 0), max(left, 0):max(left + nx, 0)] = 0.0

@@ -50,7 +50,7 @@ def panel_inverses(geometry):
     return np.ascontiguousarray(np.linalg.inv(columns))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_scattering_vectors(geometry, panel, fs, ss, k0, q):
     """Fill q (n, 3); k0 = 1 / wavelength."""
     for i in range(panel.size):
@@ -65,7 +65,7 @@ def fill_scattering_vectors(geometry, panel, fs, ss, k0, q):
         q[i, 2] = -(x * x + y * y) * scale / (k0 / scale + z) if z > 0 else z * scale - k0
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def ray_on_panel(inverse, p, kx, ky, kz):
     """(fs, ss, ahead) of the ray k on the infinite plane of panel p."""
     w0 = inverse[p, 0, 0] * kx + inverse[p, 0, 1] * ky + inverse[p, 0, 2] * kz
@@ -76,7 +76,7 @@ def ray_on_panel(inverse, p, kx, ky, kz):
     return w0 / w2, w1 / w2, True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def find_panel(shape, inverse, kx, ky, kz, first):
     """(panel, fs, ss) of the ray k, trying panel `first` before the others; panel -1 where it meets none."""
     n = shape.shape[0]
@@ -90,7 +90,7 @@ def find_panel(shape, inverse, kx, ky, kz, first):
     return -1, np.nan, np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_projections(shape, inverse, q, k0, panel, fs, ss):
     """Fill panel, fs, ss (n,) of scattering vectors q (n, 3)."""
     last = 0

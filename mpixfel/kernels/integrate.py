@@ -5,9 +5,10 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.levels import plane
-from mpixfel.kernels.profiles import belongs, fill_profile, foreground, inverse_of
+from mpixfel.kernels.profiles import SPACE, box_of, fill_profile, foreground, inverse_of
 
 ROUNDS = 3          # of the profile fit: its weights follow the intensity
+NO_NAN = {"reassoc", "contract", "arcp", "nsz"}   # NaN marks bad pixels: fastmath without nnan
 
 
 class Spots(NamedTuple):
@@ -41,7 +42,7 @@ def spots(n):
     return Spots(*(np.empty((n, w)) if w else np.empty(n) for w in WIDTHS))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, radius, readout_variance, bright, work,
             out):
     """Measure n predicted spots.
@@ -61,79 +62,130 @@ def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, 
     """
     for i in range(n):
         p = rows.panel[i]
-        x0, y0 = int(rows.place[i, 0]), int(rows.place[i, 1])
         fit = plane(image, p, rows.place[i, 0], rows.place[i, 1], stamp, bounds, owners, readout_variance, levels)
         fore = foreground(rows.shape[i], rows.tail[i], prior[i], limit, radius)
-        left, top, nx, ny = x0 - fore.wide, y0 - fore.high, 2 * fore.wide + 1, 2 * fore.high + 1
-        fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
-                     work)
-        one_spot(image, light, p, left, top, nx, ny, rows, prior[i], fore, fit, readout_variance, bounds, owners, bright,
-                 work, out, i)
+        x, y = rows.place[i, 0], rows.place[i, 1]
+        left, top, nx, ny = box_of(fore, x, y)
+        fill_profile(x - left, y - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny, work)
+        first_x, first_y = max(left, 0), max(top, 0)
+        width, height = min(left + nx, bounds[p, 1]) - first_x, min(top + ny, bounds[p, 0]) - first_y
+        total, share, claimed, noise, m = pixels_of(image, light, owners, p, x, y, left, top, first_x, first_y, width,
+                                                    height, prior[i], fore, fit, readout_variance, work)
+        if share <= 0.0 or not np.isfinite(fit[3]):
+            void(out, i)
+            continue
+        size = width * height
+        intensity, weights, leak = best_fit(work.pixels, size)
+        sigma = np.sqrt(1.0 / weights + leak * leak * fit[3])
+        out.intensity[i], out.sigma[i] = intensity, sigma
+        out.total[i] = total / share
+        out.total_sigma[i] = np.sqrt(max(total, 0.0) + noise + m * m * fit[3]) / share
+        out.background[i], out.background_sigma[i] = fit[0], np.sqrt(fit[3])
+        out.peak[i], out.share[i], out.claimed[i] = greatest(work.pixels, SPACE, size), share, claimed
+        out.chi2[i] = np.nan
+        for k in range(2):
+            out.offset[i, k] = out.widening[i, k] = out.width_information[i, k] = 0.0
+        for k in range(3):
+            out.information[i, k] = 0.0
+        if intensity > bright * sigma:
+            place_and_width(intensity, rows.shape[i], rows.tail[i, 0], rows.frame[i], width, height, first_x - x,
+                            first_y - y, m, work.pixels, out, i)
 
 
-@njit(cache=True)
-def one_spot(image, light, p, left, top, nx, ny, rows, prior, fore, fit, readout_variance, bounds, owners, bright, work,
-             out, i):
-    """Summation and profile fit of spot i on its box.
+@njit(cache=True, error_model="numpy")
+def pixels_of(image, light, owners, p, place_x, place_y, left, top, first_x, first_y, width, height, prior, fore, fit,
+              readout_variance, work):
+    """Write the pixels of a spot's box in a row; sums as `gather` gives them, over the box.
 
-    Its good pixels are first written in a row, so that the rounds of the fit have no branches.
+    Those that do not count are written as nothing, so that what follows needs no branches.
     """
-    profile, above, variance, xs, ys = work.pixel
-    m, total, share, claimed, noise, largest = 0, 0.0, 0.0, 0.0, 0.0, -np.inf
-    for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
-        dy = y + 0.5 - rows.place[i, 1]
-        for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
-            dx = x + 0.5 - rows.place[i, 0]
-            v = image[p, y, x]
-            if not belongs(dx, dy, fore) or np.isnan(v):
-                continue
-            shape = work.profile[y - top, x - left]
-            other = light[p, y, x] - prior * shape
-            level = fit[0] + fit[1] * dx + fit[2] * dy
-            profile[m], above[m], xs[m], ys[m] = shape, v - level - other, dx, dy
-            variance[m] = max(level, 0.01) + max(other, 0.0) + readout_variance
-            total += above[m]
-            share += shape
-            noise += variance[m]
-            largest = max(largest, above[m])
-            if owners[p, y, x] > 1:
-                claimed += shape
-            m += 1
-    if share <= 0.0 or not np.isfinite(fit[3]):
-        void(out, i)
-        return
+    total, share, claimed, noise, m = 0.0, 0.0, 0.0, 0.0, 0.0
+    offset = np.float32(first_x + 0.5 - place_x)
+    for y in range(first_y, first_y + height):
+        dy = y + 0.5 - place_y
+        sums = gather(image, light, owners, p, y, first_x, width, (y - first_y) * width, work.pixels,
+                      work.profile, y - top, first_x - left, work.column, offset, np.float32(fit[0] + fit[2] * dy),
+                      np.float32(fit[1]), np.float32(prior), np.float32(readout_variance), np.float32(fore.a),
+                      np.float32(2.0 * fore.b * dy), np.float32(fore.c * dy * dy - 1.0),
+                      np.float32(fore.near2 - dy * dy), np.float32(fore.far2 - dy * dy))
+        total += sums[0]
+        share += sums[1]
+        claimed += sums[2]
+        noise += sums[3]
+        m += sums[4]
+    return total, share, claimed, noise, m
+
+
+@njit(cache=True, error_model="numpy")
+def best_fit(pixels, size):
+    """(intensity, sum of w P^2, sum of w P over it) of a profile fit whose weights follow the intensity."""
     intensity = 0.0
     for _ in range(ROUNDS):
-        upper, weights, _ = profile_sums(profile, above, variance, m, intensity)
+        upper, weights, _ = profile_sums(pixels, size, np.float32(max(intensity, 0.0)))
         intensity = upper / weights
-    _, weights, side = profile_sums(profile, above, variance, m, intensity)
-    leak = side / weights
-    out.intensity[i] = intensity
-    out.sigma[i] = np.sqrt(1.0 / weights + leak * leak * fit[3])
-    out.total[i] = total / share
-    out.total_sigma[i] = np.sqrt(max(total, 0.0) + noise + m * m * fit[3]) / share
-    out.background[i], out.background_sigma[i] = fit[0], np.sqrt(fit[3])
-    out.peak[i], out.share[i], out.claimed[i] = largest, share, claimed
-    out.chi2[i] = np.nan
-    out.offset[i], out.information[i], out.widening[i], out.width_information[i] = 0.0, 0.0, 0.0, 0.0
-    if intensity > bright * out.sigma[i]:
-        place_and_width(rows, m, profile, above, variance, xs, ys, out, i)
+    _, weights, side = profile_sums(pixels, size, np.float32(max(intensity, 0.0)))
+    return intensity, weights, side / weights
 
 
-@njit(cache=True, fastmath=True)
-def profile_sums(profile, above, variance, m, intensity):
-    """Sums of w P v, w P^2 and w P over a spot's m pixels, with w = 1 / (variance + intensity P)."""
-    positive = max(intensity, 0.0)
-    upper, weights, side = 0.0, 0.0, 0.0
-    for k in range(m):
-        weighted = profile[k] / (variance[k] + positive * profile[k])
-        upper += weighted * above[k]
-        weights += weighted * profile[k]
+@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
+def gather(image, light, owners, p, y, first, width, begin, pixels, profile, row, skipped, column, offset, level, slope,
+           prior, readout_variance, a, b, c, near2, far2):
+    """Write one row of a spot's box; returns sums over its pixels: above background, profile, claimed profile, variance, 1.
+
+    Pixels first to first + width of line y of panel p go to `pixels` from place `begin` on; their profile stands in
+    row `row` of `profile`, from column `skipped` on.
+
+    The background is level + slope dx; a pixel counts that is not NaN and lies in the ellipse a dx^2 + b dx + c <= 0 or
+    within dx^2 <= near2, but not beyond far2.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    total, share, claimed, noise, count = zero, zero, zero, zero, zero
+    for x in range(width):
+        dx = column[x] + offset
+        dx2 = dx * dx
+        v, shape = image[p, y, first + x], profile[row, skipped + x]
+        good = (v == v) & (dx2 <= far2) & ((dx2 <= near2) | (a * dx2 + b * dx + c <= zero))
+        use = one if good else zero
+        background = level + slope * dx
+        other = light[p, y, first + x] - prior * shape
+        rest = v - background - other if good else zero
+        shape = shape if good else zero
+        spread = max(background, np.float32(0.01)) + max(other, zero) + readout_variance
+        spread = spread if good else one
+        pixels[begin + x] = shape
+        pixels[SPACE + begin + x] = rest
+        pixels[2 * SPACE + begin + x] = spread
+        total += rest
+        share += shape
+        claimed += shape if owners[p, y, first + x] > 1 else zero
+        noise += use * spread
+        count += use
+    return total, share, claimed, noise, count
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def greatest(values, first, size):
+    """Largest of `size` values."""
+    largest = values[first]
+    for k in range(first, first + size):
+        largest = max(largest, values[k])
+    return largest
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def profile_sums(pixels, size, positive):
+    """Sums of w P v, w P^2 and w P over a spot's pixels, with w = 1 / (variance + intensity P)."""
+    upper, weights, side = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    for k in range(size):
+        shape = pixels[k]
+        weighted = shape / (pixels[2 * SPACE + k] + positive * shape)
+        upper += weighted * pixels[SPACE + k]
+        weights += weighted * shape
         side += weighted
     return upper, weights, side
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def void(out, i):
     """Mark spot i as not measured."""
     out.intensity[i] = out.sigma[i] = out.total[i] = out.total_sigma[i] = np.nan
@@ -141,45 +193,49 @@ def void(out, i):
     out.offset[i], out.information[i], out.widening[i], out.width_information[i] = 0.0, 0.0, 0.0, 0.0
 
 
-@njit(cache=True, fastmath=True)
-def place_and_width(rows, m, profile, above, variance, xs, ys, out, i):
+@njit(cache=True, fastmath=True, error_model="numpy")
+def place_and_width(intensity, shape, tail, frame, width, height, begin_x, begin_y, m, pixels, out, i):
     """One Gauss-Newton step of the place and of the widths along r and t; see `Spots`.
 
     Derivatives are those of the Gaussian core, with the pixel's variance in its covariance C: with u = C^-1 d, that by
     the place is P u, and that by the variance along a direction g is P ((g u)^2 - g C^-1 g) / 2.
     """
-    intensity, core = out.intensity[i], 1.0 - rows.tail[i, 0]
-    a, b, c = inverse_of(rows.shape[i, 0] + 1.0 / 12.0, rows.shape[i, 1], rows.shape[i, 2] + 1.0 / 12.0)
-    fr, sr, ft, st = rows.frame[i, 0], rows.frame[i, 1], rows.frame[i, 2], rows.frame[i, 3]
+    core = 1.0 - tail
+    a, b, c = inverse_of(shape[0] + 1.0 / 12.0, shape[1], shape[2] + 1.0 / 12.0)
+    fr, sr, ft, st = frame[0], frame[1], frame[2], frame[3]
     grr = a * fr * fr + 2.0 * b * fr * sr + c * sr * sr
     gtt = a * ft * ft + 2.0 * b * ft * st + c * st * st
     chi2, pp, px, py, pr, pt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     xx, xy, yy, rr, tt, rt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     pull_x, pull_y, pull_r, pull_t = 0.0, 0.0, 0.0, 0.0
-    for k in range(m):
-        shape = profile[k]
-        rest = above[k] - intensity * shape
-        w = 1.0 / (variance[k] + intensity * shape)
-        ux, uy = a * xs[k] + b * ys[k], b * xs[k] + c * ys[k]
-        ur, ut = fr * ux + sr * uy, ft * ux + st * uy
-        gx, gy = shape * ux, shape * uy
-        dr, dt = 0.5 * core * shape * (ur * ur - grr), 0.5 * core * shape * (ut * ut - gtt)
-        chi2 += w * rest * rest
-        pull_x += w * gx * rest
-        pull_y += w * gy * rest
-        pull_r += w * dr * rest
-        pull_t += w * dt * rest
-        pp += w * shape * shape
-        px += w * gx * shape
-        py += w * gy * shape
-        pr += w * dr * shape
-        pt += w * dt * shape
-        xx += w * gx * gx
-        xy += w * gx * gy
-        yy += w * gy * gy
-        rr += w * dr * dr
-        tt += w * dt * dt
-        rt += w * dr * dt
+    for line in range(height):
+        dy = begin_y + line + 0.5
+        for x in range(width):
+            dx = begin_x + x + 0.5
+            k = line * width + x
+            value = pixels[k]
+            rest = pixels[SPACE + k] - intensity * value
+            w = 1.0 / (pixels[2 * SPACE + k] + intensity * value)
+            ux, uy = a * dx + b * dy, b * dx + c * dy
+            ur, ut = fr * ux + sr * uy, ft * ux + st * uy
+            gx, gy = value * ux, value * uy
+            dr, dt = 0.5 * core * value * (ur * ur - grr), 0.5 * core * value * (ut * ut - gtt)
+            chi2 += w * rest * rest
+            pull_x += w * gx * rest
+            pull_y += w * gy * rest
+            pull_r += w * dr * rest
+            pull_t += w * dt * rest
+            pp += w * value * value
+            px += w * gx * value
+            py += w * gy * value
+            pr += w * dr * value
+            pt += w * dt * value
+            xx += w * gx * gx
+            xy += w * gx * gy
+            yy += w * gy * gy
+            rr += w * dr * dr
+            tt += w * dt * dt
+            rt += w * dr * dt
     xx, xy, yy = xx - px * px / pp, xy - px * py / pp, yy - py * py / pp
     rr, rt, tt = rr - pr * pr / pp, rt - pr * pt / pp, tt - pt * pt / pp
     out.chi2[i] = chi2 / max(m - 1.0, 1.0)

@@ -32,13 +32,13 @@ def levels(stack_shape):
     return Levels(np.zeros((*blocks, N_MOMENTS)), np.full(blocks, -1, np.int64), np.full(1, UNBOUND))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def corner(block, size):
     """First pixel of a block along an axis of `size` pixels: the last block is moved back to be whole."""
     return max(min(block * BLOCK, size - BLOCK), 0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def take(image, p, row, column, bounds, owners, readout_variance, bound, moments):
     """Fill the moments of one block from its pixels that no spot claims.
 
@@ -63,7 +63,7 @@ def take(image, p, row, column, bounds, owners, readout_variance, bound, moments
     moments[6], moments[7], moments[8], moments[9] = sv, svx, svy, svv
 
 
-@njit(cache=True, fastmath=NO_NAN)
+@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
 def block_sums(image, owners, first_y, first_x, bound):
     """Sums of 1, v, v^2, x, v x, y, v y, x y over a block's free pixels below `bound`.
 
@@ -104,7 +104,7 @@ def block_sums(image, owners, first_y, first_x, bound):
     return n, sv, svv, sx, svx, sy, svy, sxy
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def plane(image, p, x0, y0, stamp, bounds, owners, readout_variance, levels):
     """Background plane about the point (x0, y0), pixels from the panel's corner.
 
@@ -130,7 +130,7 @@ def plane(image, p, x0, y0, stamp, bounds, owners, readout_variance, levels):
     return mean - slope_x * mx - slope_y * my, slope_x, slope_y, variance * (1.0 + leverage)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gather(image, p, first_row, last_row, first_column, last_column, x0, y0, stamp, bounds, owners, readout_variance,
            levels):
     """The moments of a range of blocks about the point (x0, y0); those that are not there yet are taken."""

@@ -31,7 +31,7 @@ def room(n):
                        np.empty((n, 2)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, out):
     """Fill `out` with the reflections that the model excites enough; returns how many there are.
 
@@ -114,7 +114,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
     return n
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def index_limits(axes, q_max):
     """Largest |h| and |k| of points within q_max: |a| q_max and |b| q_max, with a, b the direct axes."""
     c0, c1, c2 = axes[0], axes[1], axes[2]
@@ -125,13 +125,13 @@ def index_limits(axes, q_max):
             int(np.sqrt(bx * bx + by * by + bz * bz) / volume * q_max))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def mean_photons(error, variance, spread, strength, q2):
     """What reflections at an excitation error show in the mean, photons."""
     return np.exp(strength[0] - 0.5 * strength[1] * q2) * excited(error, variance, spread)[0]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def farthest(k0, spread, strength, least, q_max):
     """Greatest excitation error (1/angstrom) at which a reflection within q_max can be excited enough."""
     reach = 0.0

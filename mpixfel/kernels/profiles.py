@@ -4,8 +4,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-LARGEST = 41            # edge of the largest box, pixels
-CORE_REACH = 5.5        # standard deviations of the core beyond which it is nothing
+LARGEST = 40            # edge of the largest box, pixels: a multiple of CHUNK
+CHUNK = 8               # boxes are so many pixels wide, or twice that, ...: what the processor takes side by side
+SPACE = LARGEST * LARGEST
+SHARP = 0.09            # variance, pixels^2, below which a pixel takes 3 x 3 points
+TAIL_SHARPNESS = 0.4    # squared radius of a tail that is as sharp
+POWER = 1024.0
 TAIL_EXTENT = 0.6       # how far the tail counts for the extent of a spot, in its squared radius
 FAINT = 0.03            # photons in a pixel below which a spot's far tail is not followed
 
@@ -13,95 +17,93 @@ FAINT = 0.03            # photons in a pixel below which a spot's far tail is no
 class Work(NamedTuple):
     """Scratch of the kernels, made once."""
 
-    profile: np.ndarray   # (LARGEST, LARGEST) profile on the box
-    pixel: np.ndarray     # (5, LARGEST^2) a spot's pixels in a row: profile, above background, variance, dx, dy
-    start: np.ndarray     # (3 LARGEST,) Gaussian recurrences along fs, one for each row of points
-    ratio: np.ndarray     # (3 LARGEST,)
+    profile: np.ndarray   # (LARGEST, LARGEST) float32 profile on the box
+    pixels: np.ndarray    # (3 SPACE,) float32, a spot's pixels in a row: profile, then photons above background, then
+                          # what these scatter by without the spot. One array: the compiler then sees that the three
+                          # do not overlap, and takes several pixels side by side
+    column: np.ndarray    # (LARGEST,) float32: 0, 1, 2, ...
 
 
 def work():
     """`Work` for one thread."""
-    return Work(np.zeros((LARGEST, LARGEST)), np.zeros((5, LARGEST * LARGEST)), np.zeros(3 * LARGEST), np.zeros(3 * LARGEST))
+    return Work(np.zeros((LARGEST, LARGEST), np.float32), np.zeros(3 * SPACE, np.float32),
+                np.arange(LARGEST, dtype=np.float32))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
     """Fill work.profile[:ny, :nx] with a spot centred (dx, dy) from the corner of the box's first pixel.
 
-    Its content within the radius sqrt(far2), where a spot ends by definition, is 1.
+    Its content within the radius sqrt(far2), where a spot ends by definition, is 1. A pixel is 2 x 2 points, of very
+    sharp spots 3 x 3; what variance those lack against the pixel's own is added to the spot's. So a pixel is right to
+    0.1 % of the spot down to a sigma of 0.3 pixels, to 0.4 % down to 0.2. (0.2 us for 8 x 7 pixels, 0.4 us for 16 x 9.)
     """
-    work.profile[:ny, :nx] = 0.0
-    radius2 = tail[1]
-    whole = 1.0 / (1.0 - tail[0] * radius2 / (far2 + radius2))
-    if tail[0] < 1.0:
-        add_gaussian(dx, dy, shape[0], shape[1], shape[2], whole * (1.0 - tail[0]), nx, ny, work)
-    if tail[0] > 0.0:
-        add_tail(dx, dy, whole * tail[0], radius2, nx, ny, work)
-
-
-@njit(cache=True)
-def add_gaussian(dx, dy, sxx, sxy, syy, weight, nx, ny, work):
-    """Add weight times a Gaussian, integrated over each pixel, to work.profile[:ny, :nx].
-
-    (dx, dy) is the centre from the corner of the box's first pixel. A pixel is m x m points; what variance they lack
-    against the pixel's own, 1 / (12 m^2), is added to the covariance. With m = 2 down to a variance of 0.09 and m = 3
-    below, every pixel is right to 0.1 % of the spot down to a sigma of 0.2 pixels. Along fs the exponent is a quadratic
-    in the step, so two products a point take the place of the exponential.
-    """
+    sxx, sxy, syy, share = shape[0], shape[1], shape[2], tail[0]
     smallest = 0.5 * (sxx + syy) - np.sqrt(0.25 * (sxx - syy) ** 2 + sxy * sxy)
-    m = 2 if smallest > 0.09 else 3
+    m = 2 if min(smallest, TAIL_SHARPNESS * tail[1]) > SHARP else 3
     step = 1.0 / m
-    sxx, syy = sxx + step * step / 12.0, syy + step * step / 12.0
-    a, b, c = inverse_of(sxx, sxy, syy)
-    scale = step * step * weight / (2.0 * np.pi) * np.sqrt(a * c - b * b)
-    # Beyond the core's reach there is nothing to add, and the recurrence would start from an underflow.
-    wide, high = CORE_REACH * np.sqrt(sxx), CORE_REACH * np.sqrt(syy)
-    first_x, last_x = max(int(dx - wide), 0), min(int(dx + wide) + 1, nx)
-    first_y, last_y = max(int(dy - high), 0), min(int(dy + high) + 1, ny)
-    x0 = first_x + 0.5 * step - dx
-    for i in range(m * first_y, m * last_y):
-        y = (i + 0.5) * step - dy
-        work.start[i] = scale * np.exp(-0.5 * (a * x0 * x0 + 2.0 * b * x0 * y + c * y * y))
-        work.ratio[i] = np.exp(-step * (a * x0 + b * y + 0.5 * step * a))
-    again = np.exp(-step * step * a)
-    for x in range(first_x, last_x):
-        for y in range(first_y, last_y):
-            total = 0.0
-            for i in range(m * y, m * y + m):
-                value, ratio = work.start[i], work.ratio[i]
-                for _ in range(m):
-                    total += value
-                    value *= ratio
-                    ratio *= again
-                work.start[i], work.ratio[i] = value, ratio
-            work.profile[y, x] += total
-
-
-@njit(cache=True)
-def add_tail(dx, dy, weight, radius2, nx, ny, work):
-    """Add weight times R / pi / (r^2 + R)^2, R = radius2: the tail of a spot, to work.profile[:ny, :nx].
-
-    Integrated over 3 x 3 points of each pixel near the centre, and taken at the centre of the others; what variance
-    the points lack against the pixel, 1/108 along each direction, is added to R.
-    """
-    radius2 += 1.0 / 54.0
-    scale = weight * radius2 / np.pi
+    lack = step * step / 12.0
+    sxx, syy, radius2 = sxx + lack, syy + lack, tail[1] + 2.0 * lack
+    determinant = sxx * syy - sxy * sxy
+    whole = step * step / (1.0 - share * radius2 / (far2 + radius2))
+    core = np.float32((1.0 - share) * whole / (2.0 * np.pi * np.sqrt(determinant)))
+    wide = np.float32(share * whole * radius2 / np.pi)
+    scale = 1.0 / (determinant * POWER)
+    a, b, c = np.float32(-0.5 * syy * scale), np.float32(sxy * scale), np.float32(-0.5 * sxx * scale)
+    radius2, step, offset = np.float32(radius2), np.float32(step), np.float32(0.5 * step - dx)
     for y in range(ny):
-        ry = y + 0.5 - dy
-        for x in range(nx):
-            rx = x + 0.5 - dx
-            r2 = rx * rx + ry * ry
-            if r2 > 9.0:
-                r2 += radius2 + 4.0 / 27.0
-                work.profile[y, x] += scale / (r2 * r2)
-                continue
-            total = 0.0
+        r = np.float32(y - dy) + np.float32(0.5) * step
+        if m == 2:
+            s = r + step
+            two_by_two(work.profile, y, work.column, nx, offset, step, c * r * r, b * r, r * r + radius2, c * s * s, b * s,
+                       s * s + radius2, a, core, wide)
+        else:
             for i in range(3):
-                y2 = (ry + (i - 1) / 3.0) ** 2 + radius2
-                for j in range(3):
-                    r2 = (rx + (j - 1) / 3.0) ** 2 + y2
-                    total += 1.0 / (r2 * r2)
-            work.profile[y, x] += scale / 9.0 * total
+                s = r + np.float32(i) * step
+                three(work.profile, y, work.column, nx, offset, step, c * s * s, b * s, s * s + radius2, a, core, wide,
+                      np.float32(min(i, 1)))
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+def density(x, t0, t1, t2, r2, core, wide):
+    """core exp(POWER (t0 + t1 x + t2 x^2)) + wide / (x^2 + r2)^2.
+
+    The exponential is (1 + t + t^2 / 2)^1024, good to 10^-4 of itself down to e^-10: ten products, side by side for
+    several pixels, in the time of a tenth of a call.
+    """
+    t = max(t0 + x * (t1 + t2 * x), np.float32(-0.03))
+    e = np.float32(1.0) + t * (np.float32(1.0) + np.float32(0.5) * t)
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    e *= e
+    q = x * x + r2
+    return core * e + wide / (q * q)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def two_by_two(profile, y, column, nx, offset, step, p0, p1, p2, q0, q1, q2, a, core, wide):
+    """Fill a row of pixels with the sums of their 2 x 2 points: p, q are the coefficients of the two rows of points."""
+    for x in range(nx):
+        r = column[x] + offset
+        s = r + step
+        profile[y, x] = (density(r, p0, p1, a, p2, core, wide) + density(s, p0, p1, a, p2, core, wide)
+                         + density(r, q0, q1, a, q2, core, wide) + density(s, q0, q1, a, q2, core, wide))
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def three(profile, y, column, nx, offset, step, p0, p1, p2, a, core, wide, keep):
+    """Add one row of points, three a pixel, to `keep` times what a row of pixels holds."""
+    for x in range(nx):
+        r = column[x] + offset
+        profile[y, x] = (keep * profile[y, x] + density(r, p0, p1, a, p2, core, wide) + density(r + step, p0, p1, a, p2, core, wide)
+                         + density(r + step + step, p0, p1, a, p2, core, wide))
 
 
 class Foreground(NamedTuple):
@@ -116,7 +118,7 @@ class Foreground(NamedTuple):
     high: int
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def foreground(shape, tail, intensity, limit, radius):
     """`Foreground` of a spot: an ellipse of `limit` standard deviations, its tail's share in them.
 
@@ -132,13 +134,13 @@ def foreground(shape, tail, intensity, limit, radius):
     near = min(np.sqrt(np.sqrt(max(intensity, 0.0) * t * (tail[1] + 1.0 / 6.0) / np.pi / FAINT)), far)
     wide = min(max(limit * np.sqrt(sxx), near), far)
     high = min(max(limit * np.sqrt(syy), near), far)
-    largest = LARGEST // 2
+    largest = LARGEST // 2 - 1
     scale = 1.0 / (limit * limit)
     return Foreground(a * scale, b * scale, c * scale, near * near, far * far, min(int(wide + 0.5) + 1, largest),
                       min(int(high + 0.5) + 1, largest))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def belongs(dx, dy, fore):
     """Whether a pixel at (dx, dy) from a spot's centre is of its foreground."""
     r2 = dx * dx + dy * dy
@@ -146,8 +148,15 @@ def belongs(dx, dy, fore):
                                 or fore.a * dx * dx + 2.0 * fore.b * dx * dy + fore.c * dy * dy <= 1.0)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def inverse_of(sxx, sxy, syy):
     """Elements of the inverse of a symmetric 2 x 2 matrix."""
     determinant = sxx * syy - sxy * sxy
     return syy / determinant, -sxy / determinant, sxx / determinant
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def box_of(fore, x, y):
+    """(left, top, width, height) of the box about a spot centred (x, y), its width a multiple of CHUNK."""
+    width = 2 * fore.wide + 1
+    return int(x) - fore.wide, int(y) - fore.high, (width + CHUNK - 1) // CHUNK * CHUNK, 2 * fore.high + 1

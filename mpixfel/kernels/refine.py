@@ -14,7 +14,7 @@ MAX_PARAMETERS = 12
 STUDENT = 5.0   # degrees of freedom of the error distribution: outliers lose weight as 1 / residual^2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def assign(axes, q, centring, limit, hkl, matched):
     """Nearest Miller indices of scattering vectors q (n, 3); matched where the lattice point lies within `limit`.
 
@@ -42,7 +42,7 @@ def assign(axes, q, centring, limit, hkl, matched):
     return count
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def allowed(h, k, l, centring):
     """Whether a centring (ASCII code of P A B C I F H) lets a reflection be; R means rhombohedral axes, like P."""
     if centring == 73:
@@ -60,7 +60,7 @@ def allowed(h, k, l, centring):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def residual_rows(q, k0, spread, point, strains, distance_m, residual, rows):
     """Residuals and derivatives of one peak at a laboratory `point` (3,), m, whose reflection stands at `q` (3,).
 
@@ -104,7 +104,7 @@ def residual_rows(q, k0, spread, point, strains, distance_m, residual, rows):
     return rr, tt, nn
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def normal_equations(axes, strains, offset, hkl, use, points, relative, floor, k0, spread, widen, distance_m, normal,
                      gradient, residual, rows):
     """Fill normal (p, p) and gradient (p,) of robust least squares; returns (chi square, number used, sum of squares).
@@ -152,7 +152,7 @@ def normal_equations(axes, strains, offset, hkl, use, points, relative, floor, k
     return chi2, count, squares
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def substitute(factor, right, n):
     """Solve factor factor^T x = right in place."""
     for i in range(n):
@@ -167,7 +167,7 @@ def substitute(factor, right, n):
         right[i] = s / factor[i, i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cholesky_solve(matrix, right, n):
     """Solve matrix x = right in place (lower triangle becomes the factor, right becomes x); False if not positive."""
     for i in range(n):
@@ -185,7 +185,7 @@ def cholesky_solve(matrix, right, n):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def turn(axes, w):
     """Rotate the rows of axes (3, 3) in place by the rotation vector w (3,), rad (Rodrigues)."""
     angle = np.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
@@ -200,7 +200,7 @@ def turn(axes, w):
         axes[i, 2] = z + s * uz + c * (w[0] * uy - w[1] * ux)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def strained(reference, strains, amounts, axes):
     """Fill axes (3, 3) with the rows of `reference`, each multiplied by I + sum_k amounts[k] strains[k]."""
     for i in range(3):
@@ -211,7 +211,7 @@ def strained(reference, strains, amounts, axes):
                     axes[i, a] += amounts[k] * strains[k, a, b] * reference[i, b]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, widen, distance_m, precision, centre,
             state, axes, covariance, steps):
     """Gauss-Newton on one lattice with fixed indices; returns (converged, chi square, number used, rms 1/angstrom).
@@ -256,7 +256,7 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
     return invert(covariance, normal), chi2, count, np.sqrt(squares / max(count, 1))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def turn_tensor(tensor, w):
     """Rotate a symmetric tensor (3, 3) in place by the rotation vector w."""
     turn(tensor, w)
@@ -266,7 +266,7 @@ def turn_tensor(tensor, w):
     turn(tensor, w)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def invert(matrix, work):
     """Replace a positive definite matrix (lower triangle given) by its inverse; False where it is not positive."""
     n = matrix.shape[0]

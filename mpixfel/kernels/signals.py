@@ -38,14 +38,14 @@ class Signals(NamedTuple):
     width_error: np.ndarray  # (n, 2) of those
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def scaled(spread, domain, mosaic, bandwidth):
     """A `Spread` with domain size, mosaicity and bandwidth multiplied."""
     return Spread(spread.domain / (domain * domain), spread.mosaic * mosaic * mosaic,
                   spread.bandwidth * bandwidth * bandwidth, spread.divergence, spread.tail / domain, spread.knee / domain)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, distance_m, n_geometry, normal, gradient,
                      residual, rows, row):
     """Fill normal and gradient; returns (quasi-deviance of intensities, chi square of places, number of places)."""
@@ -107,7 +107,7 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
     return cost, chi2, count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def descend_signals(reference, strains, signals, k0, spread, distance_m, precision, centre, state, axes, covariance, steps):
     """Fisher scoring on one lattice; returns (converged, quasi-deviance, chi square of places, their number).
 

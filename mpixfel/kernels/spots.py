@@ -34,7 +34,7 @@ class Spread(NamedTuple):
     knee: float          # 1/angstrom: that radius, before the other spreads widen it
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def ellipse(qx, qy, qz, k0, spread):
     """(excitation error, its variance, shift along r, variance along r, variance along t), 1/angstrom or its square.
 
@@ -57,7 +57,7 @@ def ellipse(qx, qy, qz, k0, spread):
     return error, nn, -error * nr / nn, rr - nr * nr / nn, tt
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def tangents(qx, qy, qz, k0):
     """(n, r, t) as nine numbers: the unit vectors of the module's description."""
     kz = k0 + qz
@@ -68,7 +68,7 @@ def tangents(qx, qy, qz, k0):
     return nx, ny, nz, cx * nz, cy * nz, -s, -cy, cx, 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_ellipses(q, k0, spread, out):
     """Fill out (5, n) with what `ellipse` gives for q (n, 3)."""
     for i in range(q.shape[0]):
@@ -82,7 +82,7 @@ def ellipses(q, k0, spread):
     return out
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def excited(error, variance, spread):
     """(density along the normal, share of it in the tail, squared radius of the tail in the plane).
 
@@ -97,13 +97,13 @@ def excited(error, variance, spread):
     return core + tail, tail / (core + tail), error * error + radius2
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def partiality(error, variance, spread):
     """Share of what a reflection would show on the sphere itself that it shows at this excitation error."""
     return excited(error, variance, spread)[0] / excited(0.0, variance, spread)[0]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_excited(q, k0, spread, out):
     """Fill out (n,) with the excited density at q (n, 3)."""
     for i in range(q.shape[0]):
