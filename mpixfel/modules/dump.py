@@ -2,7 +2,7 @@
 import os
 from dataclasses import dataclass
 
-from mpixfel.io.exports import images, stack
+from mpixfel.io.exports import images, parts, stack
 from mpixfel.modules.calibrated import Calibrated
 from mpixfel.modules.names import check_basename, event_stem
 from mpixfel.modules.shots import ShotOptions
@@ -35,7 +35,7 @@ class ModDump(Calibrated):
         super().begin(context)
         self.detector, self.beam = context.detector, context.beam
         if self.options.stack and not self.settings.resume:
-            stack.forget(self._path("stack.cxi"))
+            parts.forget(self._path("stack.cxi"))
 
     def event(self, event, record, context):
         record, shot = self.calibrated(event, record, context)

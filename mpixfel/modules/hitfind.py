@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpixfel import registry
-from mpixfel.errors import MpixfelError
+from mpixfel.errors import BadData, MpixfelError
 from mpixfel.io.exports import crystals
 from mpixfel.model.event import Outcome, Reason, Skip
 from mpixfel.modules.interface import Module
@@ -93,9 +93,12 @@ class ModHitfind(Module):
             record = record.timed("calibrate", clock.lap())
         if isinstance(image, Skip):
             return record.but(skip=image, outcome=Outcome.filtered)
+        background = median_background(image.photons)
+        if np.isnan(background) and not np.isfinite(image.photons).any():
+            raise BadData("no pixel of the image is good", event.id.name, "look at the data, and at masks and darks")
         peaks = self.finder(image, shot, self.prepared_finder)
         record = record.but(image=image, image_key=self.key, peaks=peaks, resolution=diffraction_limit(peaks),
-                            background=median_background(image.photons),
+                            background=background,
                             max_intensity=float(peaks["max_pixel"].max()) if len(peaks) else float("nan"))
         return record.timed("hitfind", clock.lap())
 

@@ -1,8 +1,5 @@
 """All corrected images of a run in one CXI file: each rank writes a part of it, one rank joins the parts."""
-import contextlib
-import glob
 import os
-import socket
 from dataclasses import replace
 
 import h5py
@@ -11,6 +8,7 @@ import numpy as np
 from mpixfel.errors import MpixfelError
 from mpixfel.io.exports.blocks import active_areas
 from mpixfel.io.exports.images import create_cxi, fill_cxi
+from mpixfel.io.exports.parts import new_part, open_whole, parts_of
 from mpixfel.io.geometry import Block, Layout, PanelLayout, Quantity, write_geometry
 from mpixfel.units import photon_energy_ev
 
@@ -29,7 +27,7 @@ class Part:
 
     def __init__(self, path, shape):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        self.path = free_name(f"{path}.{socket.gethostname()}.{os.getpid()}")
+        self.path = new_part(path)
         self.n, self.rows = 0, []
         try:
             self.file = h5py.File(self.path, "w")
@@ -60,32 +58,14 @@ def write_rows(group, rows):
     group.create_dataset("names", data=[r[7] for r in rows], dtype=h5py.string_dtype())
 
 
-def forget(path):
-    """Remove a stack and its parts: those of a run that is not gone on with."""
-    for old in (path, *parts_of(path)):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(old)
-
-
-def parts_of(path):
-    return sorted(glob.glob(glob.escape(path) + ".*.part"))
-
-
-def free_name(path):
-    """A part's name that is not taken yet: a process closes its part at each checkpoint and begins another."""
-    number = 0
-    while os.path.exists(f"{path}.{number}.part"):
-        number += 1
-    return f"{path}.{number}.part"
-
-
 def join(path, detector, beam):
     """Put the parts of a stack in one CXI file, in the order of the events, and write a geometry beside it.
 
     A part that its process did not close has no tables and is left out: its events are done again on resume. Images of a
     stack that is there already are replaced by those of the parts, event by event.
     """
-    files = [f for f in map(_open, (path, *parts_of(path))) if f is not None]
+    whole = lambda f: "names" in _facts(f)
+    files = [f for f in (open_whole(p, whole) for p in (path, *parts_of(path))) if f is not None]
     rows = {}
     for f in files:
         for row, (source, index, _) in enumerate(_facts(f)["order"][:]):
@@ -104,18 +84,6 @@ def join(path, detector, beam):
         os.replace(path + ".new", path)
     for part in parts_of(path):
         os.remove(part)
-
-
-def _open(path):
-    """A part, or a stack, that is whole; otherwise None."""
-    try:
-        f = h5py.File(path, "r")
-    except OSError:
-        return None
-    if "names" in _facts(f):
-        return f
-    f.close()
-    return None
 
 
 def _facts(f):

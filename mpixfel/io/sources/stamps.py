@@ -11,6 +11,10 @@ EXTRA = {
     "/entry/event/pulse_id": "pulse_id", "/entry_1/event/pulse_id": "pulse_id", "/entry_1/pulseId": "pulse_id",
     "/entry_1/trainId": "train_id", "/entry_1/cellId": "cell_id",
     "/instrument/trainID": "train_id", "/instrument/pulseID": "pulse_id", "/instrument/cellID": "cell_id",
+    "/entry/event/laser_1_status": "laser_1_status", "/entry/event/laser_4_status": "laser_4_status",
+    "/entry/event/laser_1_ms_since_change": "laser_1_ms_since_change",
+    "/entry/event/laser_4_ms_since_change": "laser_4_ms_since_change",
+    "/entry/event/event_codes": "event_codes", "/LCLS/eventCodes": "event_codes",
     "/cheetah/event_data/pumpLaserCode": "laser_code", "/cheetah/event_data/pumpLaserDelay": "laser_delay",
 }
 
@@ -40,13 +44,16 @@ class Stamps:
 
     def _read(self, file, path):
         dataset = file.get(path)
-        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or dataset.size != self._length:
+        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
             return None
-        return dataset[()].reshape(-1)
+        if dataset.size == self._length:
+            return dataset[()].reshape(-1)
+        # Several values for each event, as event codes are.
+        return dataset[()] if dataset.ndim == 2 and len(dataset) == self._length else None
 
     def timestamp_ns(self, index):
         """ns since 1970 UTC, -1 where unknown."""
         return -1 if self._times is None else int(self._times[index])
 
     def extra(self, index):
-        return {name: values[index].item() for name, values in self._arrays.items()}
+        return {name: values[index].item() if values.ndim == 1 else values[index] for name, values in self._arrays.items()}
