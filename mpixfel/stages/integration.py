@@ -15,7 +15,7 @@ from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.pixel_fit import Model, fit_pixels
 from mpixfel.stages.quality import judge
-from mpixfel.stages.reflections import reflection_table
+from mpixfel.stages.reflections import keys, reflection_table
 from mpixfel.stages.relief import density_at_origin, known_relief
 from mpixfel.stages.restraints import restraints
 from mpixfel.stages.spread import describe, known_spread, width_prior
@@ -31,7 +31,7 @@ class Prepared:
 
     def __init__(self, context):
         self.detector, self.beam = context.detector, context.beam
-        self.restraints = restraints(context)
+        self.restraints, self.taught = restraints(context), context.learnt.n_lattices > 0
         self.spread, self.width_prior, self.relief = known_spread(context), width_prior(context), known_relief(context)
         stack = context.detector.stack_shape
         self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
@@ -78,10 +78,10 @@ class ProfileIntegrator:
         job = _Shot(self, image, shot, prepared)
         crystals = [(row, Model(prepared.spread)) for row in lattices]
         seen = None
-        for _ in range(2):
+        # A run that knows its crystals needs one fit to the pixels; before that, the second one begins much nearer.
+        for _ in range(1 if prepared.taught else 2):
             seen = job.measure(crystals, (self.fit_partiality, 0.0), seen)
             crystals = [job.fit(i, row, model, seen, self.refine == "pixels") for i, (row, model) in enumerate(crystals)]
-        seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
@@ -196,7 +196,7 @@ def shining(lattice, rows, before):
     The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a
     normal distribution about I - sigma^2 / expected, cut off at zero.
     """
-    old, new = (_keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
+    old, new = (keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
     if not len(old):
         return np.zeros(len(new))
     order = np.argsort(old)
@@ -209,12 +209,6 @@ def shining(lattice, rows, before):
     near = np.maximum(x, -25.0)
     mean = error * np.where(x > -25.0, x + np.exp(-0.5 * near ** 2 - log_ndtr(near)) / np.sqrt(2 * np.pi), -1.0 / x)
     return np.where(known, np.maximum(mean, 0.0), 0.0)
-
-
-def _keys(lattice, hkl):
-    """(n,) int64: one number for each lattice and reflection."""
-    h, k, l = (hkl.astype(np.int64) + (1 << 15)).T
-    return ((lattice.astype(np.int64) << 48) | (h << 32) | (k << 16) | l)
 
 
 def _describe(rows, models):

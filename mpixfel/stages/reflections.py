@@ -38,10 +38,16 @@ def flags(table, spots, rows, good, image, shot, peaks):
     bits[edge] |= Flag.edge
     bits[~edge & (spots.share[good] < WHOLE * np.median(spots.share[good]) if len(table) else edge)] |= Flag.masked
     bits[near_saturation(table, image)] |= Flag.saturated
-    explained = peaks[peaks["lattice"] >= 0]
-    found = {(p["lattice"], *p["hkl"].tolist()) for p in explained}
-    bits[[(r["lattice"], *r["hkl"].tolist()) in found for r in table]] |= Flag.indexed_peak
+    explained = peaks["lattice"] >= 0
+    found = keys(peaks["lattice"][explained], peaks["hkl"][explained])
+    bits[np.isin(keys(table["lattice"], table["hkl"]), found)] |= Flag.indexed_peak
     return bits
+
+
+def keys(lattice, hkl):
+    """(n,) int64: one number for each lattice and reflection."""
+    h, k, l = (hkl.astype(np.int64) + (1 << 15)).T
+    return (lattice.astype(np.int64) << 48) | (h << 32) | (k << 16) | l
 
 
 def near_saturation(table, image):
