@@ -133,7 +133,8 @@ FILTER = (
 EVENT_CODE = (
     Old("event_codes", "None", str, "event codes"),
     Old("alist_names", "None", str, "names of the lists"),
-    Old("integration_dirname", "None", str, "directory of the integration files"),
+    Old("integration_dirname", "None", str, "directory of the integration files",
+        reason="the lists tell the number of lattices of each shot"),
     Old("out_dirname", "None", str, "directory of the lists"),
 )
 BITMAP = OUTPUT + (
@@ -150,7 +151,8 @@ MODULES = {
     "mod_filter": FILTER,
     "mod_param": (),
     "mod_hdf5": (Old("path", "None", str, "file to write, one group for each timestamp"),) + IMAGE,
-    "mod_image_dict": (Old("out_key", "None", str, "name under which the image is passed on"),) + IMAGE,
+    "mod_image_dict": (Old("out_key", "None", str, "name under which the image is passed on",
+                           reason="modules find the image in record.image"),) + IMAGE,
     "mod_event_code": EVENT_CODE + EVENT_INFO,
     "mod_illumination_filter": (Old("illumination", "None", str, "dark, light or other"),
                                 Old("laser_wait_time", "2000", float, "ms after a change")) + EVENT_INFO,
