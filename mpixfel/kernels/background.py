@@ -65,7 +65,7 @@ def clipped_moments(values, centre, n_sigma, quantum, n_rounds, out):
             variance = max((s2 - s1 * mean) / (n - ONE), ZERO)
             reach = n_sigma * np.sqrt(variance) + quantum
             low, high = centre + mean - reach, centre + mean + reach
-        out[b, 0], out[b, 1], out[b, 2] = n, mean + centre, variance
+        out[b, 0], out[b, 1], out[b, 2] = n, mean + centre if n > 0 else ZERO, variance
 
 
 @njit(cache=True, fastmath=FASTMATH)

@@ -63,7 +63,7 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pl
     """Divide the pixels that stand out among their summits (watershed), and drown summits that noise may have made.
 
     Pixels are taken from the highest down. One without a neighbour above it is a new summit. Where two regions meet,
-    the lower summit survives if it rises above the saddle by more than three standard deviations of the difference of
+    the lower summit survives if it rises above the saddle by more than two standard deviations of the difference of
     two 3 x 3 sums there; otherwise its region falls to the higher one.
 
     Parameters
@@ -95,20 +95,18 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pl
         best = 0
         for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
             for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
-                if owner[p, j, i] == 0:
-                    continue
-                other = _root(owner[p, j, i], parent)
-                if other == best:
-                    continue
-                if best == 0:
-                    best = other
-                    continue
-                low, high = max(best, other), min(best, other)     # later labels belong to lower summits
-                q, t, g = place[seeds[low - 1]]
-                noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
-                if value[seeds[low - 1]] - v < 2.0 * noise:
-                    parent[low] = high
-                best = high
+                if owner[p, j, i] != 0:
+                    other = _root(owner[p, j, i], parent)
+                    best = other if best == 0 else min(best, other)      # earlier labels belong to higher summits
+        for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
+            for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
+                if owner[p, j, i] != 0 and owner[p, j, i] != best:
+                    other = _root(owner[p, j, i], parent)
+                    if other != best:
+                        q, t, g = place[seeds[other - 1]]
+                        noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
+                        if value[seeds[other - 1]] - v < 2.0 * noise:
+                            parent[other] = best
         if best == 0:
             seeds[n] = order[k]
             n += 1
