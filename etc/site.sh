@@ -6,7 +6,7 @@
 : "${MPIXFEL_RANKS=64}"          # MPI ranks, where neither -p nor num-cpu of the configuration say
 : "${MPIXFEL_MINUTES=240}"       # time limit of a job
 : "${MPIXFEL_WARN_MINUTES=5}"    # so long before the limit the run writes what it has, ends in order, and is requeued
-: "${MPIXFEL_REQUEUES=10}"       # at most so often
+: "${MPIXFEL_REQUEUES=10}"       # under SLURM at most so often
 : "${MPIXFEL_RESULTS=results}"   # folder of all results; {experiment}, {run}, {user}, $VARIABLES are filled in. (-o)
 : "${MPIXFEL_DATA=}"             # folder of the data, likewise; empty: as the configuration says. (-i)
 : "${MPIXFEL_SUBMIT=}"           # more options for sbatch or bsub: account, constraint, project
