@@ -63,6 +63,7 @@ LATTICE_COLUMNS = (
     Column("resolution_limit", "f4", "1/angstrom", "where the signal falls below the noise"),
     Column("overall_scale", "f4", "photons", "Wilson-like scale"),
     Column("b_factor", "f4", "angstrom^2", "Wilson-like B of the intensities"),
+    Column("b_factor_sigma", "f4", "angstrom^2", "standard error of b_factor"),
     Column("seen_fraction", "f4", "", "share of predicted strong reflections that are seen"),
     Column("score", "f4", "", "log10 of the odds against a chance match"),
     Column("first_reflection", "i8", "", "first row in /reflections"),

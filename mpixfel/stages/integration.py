@@ -13,15 +13,16 @@ from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
-from mpixfel.stages.pixel_fit import Model, fit_pixels
+from mpixfel.stages.pixel_fit import Model, expected_of, fit_pixels
 from mpixfel.stages.quality import judge
 from mpixfel.stages.reflections import keys, reflection_table
-from mpixfel.stages.relief import density_at_origin, known_relief
+from mpixfel.stages.relief import density_at_origin
 from mpixfel.stages.restraints import restraints
-from mpixfel.stages.spread import describe, known_spread, width_prior
+from mpixfel.stages.spread import describe
 
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
-LEAST_PHOTONS = 0.5    # reflections that show less in the mean are not considered
+LEAST_PHOTONS = 0.1    # reflections that show less in the mean are not considered
+EVIDENT = 6.0          # signal to noise of a reflection that is there whatever was expected of it
 WEIBULL_SHAPE, WEIBULL_MEAN = 0.82, 1.113   # the latter: Gamma(1 + 1 / shape)
 BRIGHT = 4.0           # signal to noise from which a spot's place and width are measured
 
@@ -32,7 +33,7 @@ class Prepared:
     def __init__(self, context):
         self.detector, self.beam = context.detector, context.beam
         self.restraints, self.taught = restraints(context), context.learnt.n_lattices > 0
-        self.spread, self.width_prior, self.relief = known_spread(context), width_prior(context), known_relief(context)
+        self.expected = expected_of(context)
         stack = context.detector.stack_shape
         self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
         self.work, self.levels, self.stamp = work(), levels(stack), 0
@@ -75,8 +76,8 @@ class ProfileIntegrator:
 
         Peaks of a lattice that turns out to be wrong lose their mark: `peaks` is changed in place.
         """
-        job = _Shot(self, image, shot, prepared)
-        crystals = [(row, Model(prepared.spread)) for row in lattices]
+        job = _Shot(self, image, shot, peaks, prepared)
+        crystals = [(row, Model(prepared.expected.spread, fall_off=prepared.expected.fall_off)) for row in lattices]
         seen = None
         # A run that knows its crystals needs one fit to the pixels; before that, the second one begins much nearer.
         for _ in range(1 if prepared.taught else 2):
@@ -105,11 +106,19 @@ class Seen:
         return Predictions(*(c[own] for c in self.rows)), Spots(*(c[own] for c in self.measured))
 
 
+    def evident(self):
+        """Keys of the reflections that stand out so far that no expectation is needed to believe in them."""
+        out = self.measured.intensity > EVIDENT * self.measured.sigma
+        return keys(self.lattice[out], self.rows.hkl[out])
+
+
 class _Shot:
     """One image with its buffers."""
 
-    def __init__(self, options, image, shot, prepared):
+    def __init__(self, options, image, shot, peaks, prepared):
         self.options, self.image, self.shot, self.prepared = options, image, shot, prepared
+        found = peaks[peaks["lattice"] >= 0]
+        self.evident = keys(found["lattice"], found["hkl"])
         self.k0 = 1.0 / shot.wavelength_angstrom
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
         self.q_max = largest_q(shot, prepared.corners)
@@ -119,14 +128,13 @@ class _Shot:
     def fit(self, i, row, model, seen, refine):
         """(LATTICE row, `Model`) of lattice i after the fit; as before where it fails."""
         p = self.prepared
-        fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.spread, p.width_prior, p.relief,
-                            self.distance_m)
+        fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.expected, self.distance_m)
         if fitted is None:
             return row, model
         return (fitted[0] if refine else row), fitted[1]
 
-    def predict(self, row, model, least):
-        """`Predictions` of one lattice, copied from the buffer."""
+    def predict(self, i, row, model, least):
+        """`Predictions` of lattice i, copied from the buffer."""
         p = self.prepared
         inverse = panel_inverses(self.lattice_geometry(row))
         arguments = (np.ascontiguousarray(row["reciprocal_axes"]), ord(row["centring"].decode() or "P"), self.k0,
@@ -136,9 +144,10 @@ class _Shot:
             p.predictions = room(n + n // 4)
             predict(*arguments, p.predictions)
         rows = Predictions(*(column[:n].copy() for column in p.predictions))
-        rows.expected[:] *= p.relief(rows.resolution, rows.excitation / rows.width)
+        rows.expected[:] *= p.expected.relief(rows.resolution, rows.excitation / rows.width)
         if least[1] > 0.0:
-            enough = rows.expected >= self.least_expected(rows.expected)
+            own = keys(np.full(len(rows.hkl), i), rows.hkl)
+            enough = (rows.expected >= self.least_expected(rows.expected)) | np.isin(own, self.evident)
             rows = Predictions(*(column[enough] for column in rows))
         return rows
 
@@ -167,7 +176,7 @@ class _Shot:
     def measure(self, crystals, least, before):
         """`Seen` of all lattices; the light of spots seen `before` is taken off their neighbours."""
         p, options, bounds = self.prepared, self.options, self.shot.geometry.shape
-        parts = [self.predict(row, model, least) for row, model in crystals]
+        parts = [self.predict(i, row, model, least) for i, (row, model) in enumerate(crystals)]
         lattice = np.repeat(np.arange(len(parts)), [len(part.hkl) for part in parts])
         rows = Predictions(*map(np.concatenate, zip(*parts)))
         n = len(lattice)
@@ -180,7 +189,9 @@ class _Shot:
                 self.readout_variance, BRIGHT, p.work, out)
         footprint.darken(rows, prior, n, *extent, bounds, p.light)
         footprint.unmark(rows, prior, n, *extent, bounds, p.owners)
-        return Seen(lattice, rows, out)
+        seen = Seen(lattice, rows, out)
+        self.evident = np.union1d(self.evident, seen.evident())
+        return seen
 
 
 def largest_q(shot, corners):
@@ -219,7 +230,7 @@ def _describe(rows, models):
             row[f"{name}_sigma"] = row[name] * sigma
         row["profile_radius"] = np.sqrt(model.spread.domain)
         row["overall_scale"] = np.exp(model.log_scale) * density_at_origin(model.spread)
-        row["b_factor"] = model.fall_off
+        row["b_factor"], row["b_factor_sigma"] = model.fall_off, model.fall_off_sigma
 
 
 def _relabel(peaks, kept):

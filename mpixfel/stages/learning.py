@@ -7,6 +7,7 @@ import numpy as np
 from mpixfel.stages.relief import learn_relief
 from mpixfel.stages.spread import UNKNOWN
 
+LEAST_FALL_OFF_SIGMA = 1.0   # angstrom^2: likewise
 FEWEST = 3                   # lattices from which a run begins to learn
 LEAST_WIDTH_SIGMA = 0.05     # of the logarithm of a width: no shot is taken as more like the others
 
@@ -31,9 +32,12 @@ def learn(tables, context):
     widths = [common(np.log(rows[name]), rows[f"{name}_sigma"] / rows[name])
               for name in ("domain_size", "half_mosaicity", "bandwidth")]
     size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else np.nan for w in widths)
+    fall_off = common(rows["b_factor"], rows["b_factor_sigma"])
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
              "width_sigma": np.array([max(w.expected, LEAST_WIDTH_SIGMA) if np.isfinite(w.error) else UNKNOWN
                                       for w in widths]), **learn_relief(tables, context)}
+    if np.isfinite(fall_off.error):
+        extra["fall_off"] = np.array([fall_off.mean, max(fall_off.expected, LEAST_FALL_OFF_SIGMA)])
     return replace(context.learnt, n_events=len(tables.events), n_lattices=len(rows),
                    beam_shift_m=tuple(-s.mean for s in shift), beam_shift_sigma_m=tuple(s.expected for s in shift),
                    distance_scale=distance.mean, cells=cells, cell_sigma=cell_sigma, domain_size_angstrom=size,

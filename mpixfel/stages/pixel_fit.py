@@ -7,15 +7,33 @@ from mpixfel.kernels.refine import N_ROTATION
 from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
 from mpixfel.kernels.spots import Spread, ellipses, excited_all
 from mpixfel.stages.refinement import record_fit, row_form
+from mpixfel.stages.relief import Relief, known_relief
 from mpixfel.stages.restraints import N_BEAM
+from mpixfel.stages.spread import known_spread, width_prior
 from mpixfel.stages.strain import amounts, orientation
 
 PLACE_FLOOR_PIXELS = 0.06     # error of a place that no signal reduces: mosaic blocks are not infinitely many
 WIDTH_FLOOR = 0.1             # likewise of the variance of a spot's shape, relative
 MAX_OFFSET_PIXELS = 1.0       # a spot farther from its prediction is another's, or noise
 CLEAN = 0.05                  # share of a spot that others may claim
-FALL_OFF = 20.0               # angstrom^2, fall-off of intensities exp(-B / (2 d^2)) before the shot has said its own
-FALL_OFF_SIGMA = 25.0
+FALL_OFF = 20.0               # angstrom^2, fall-off of intensities exp(-B / (2 d^2)) before a run has said its own
+FALL_OFF_SIGMA = 20.0
+
+
+class Expected(NamedTuple):
+    """What the run expects of the crystals and intensities of a shot."""
+
+    spread: Spread
+    width_sigma: np.ndarray    # (3,) how far the logarithms of domain size, mosaicity and bandwidth may be from it
+    fall_off: float            # angstrom^2
+    fall_off_sigma: float
+    relief: Relief
+
+
+def expected_of(context):
+    """`Expected` as far as the run knows it."""
+    fall_off, sigma = context.learnt.extra.get("fall_off", (FALL_OFF, FALL_OFF_SIGMA))
+    return Expected(known_spread(context), width_prior(context), float(fall_off), float(sigma), known_relief(context))
 
 
 class Model(NamedTuple):
@@ -24,6 +42,7 @@ class Model(NamedTuple):
     spread: Spread
     log_scale: float = 0.0
     fall_off: float = FALL_OFF
+    fall_off_sigma: float = np.nan
     width_sigma: tuple = (np.nan, np.nan, np.nan)   # of the logarithms of domain size, mosaicity, bandwidth
 
 
@@ -64,13 +83,13 @@ def _variance(shape, frame, axis):
     return shape[:, 0] * x * x + 2 * shape[:, 1] * x * y + shape[:, 2] * y * y
 
 
-def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prior, relief, distance_m, steps=10):
+def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, steps=10):
     """(LATTICE row, `Model`) after the fit, or None where it does not converge.
 
-    `run_spread` with `width_prior` (3,) (of logarithms) restrains domain size, mosaicity and bandwidth to the run's.
+    `expected` restrains domain size, mosaicity, bandwidth and fall-off to the run's.
     """
     form = row_form(row, restraints)
-    signals, k0 = signals_of(rows, spots, shot, restraints, relief, distance_m)
+    signals, k0 = signals_of(rows, spots, shot, restraints, expected.relief, distance_m)
     if len(signals.hkl) < 10:
         return None
     turn = orientation(row["reciprocal_axes"], form.cell)
@@ -82,21 +101,22 @@ def fit_pixels(row, model, rows, spots, shot, restraints, run_spread, width_prio
     state[N_ROTATION:N_ROTATION + n_strain] = amounts(row["reciprocal_axes"], reference, lab)
     state[n_geometry - N_BEAM:n_geometry] = [*(row["beam_shift"] + restraints.shift_m),
                                              row["distance_scale"] / restraints.distance_scale - 1.0]
-    state[n_geometry] = _log_scale(signals, row["reciprocal_axes"], k0, run_spread, model.fall_off)
+    state[n_geometry] = _log_scale(signals, row["reciprocal_axes"], k0, expected.spread, model.fall_off)
     state[n_geometry + 1] = model.fall_off
-    state[-3:] = _factors(model.spread, run_spread)
-    centre[n_geometry + 1] = FALL_OFF
+    state[-3:] = _factors(model.spread, expected.spread)
+    centre[n_geometry + 1] = expected.fall_off
     precision = np.concatenate([np.zeros(N_ROTATION), form.sigma ** -2.0, restraints.beam_sigma ** -2.0,
-                                [1e-4, FALL_OFF_SIGMA ** -2.0], np.asarray(width_prior, float) ** -2.0])
+                                [1e-4, expected.fall_off_sigma ** -2.0], expected.width_sigma ** -2.0])
     axes, covariance = np.empty((3, 3)), np.empty((len(state), len(state)))
-    converged, _, _, _ = descend_signals(reference, lab, signals, k0, run_spread, distance_m, precision, centre, state,
+    converged, _, _, _ = descend_signals(reference, lab, signals, k0, expected.spread, distance_m, precision, centre, state,
                                          axes, covariance, steps)
     if not converged or not np.all(np.isfinite(axes)):
         return None
     row = row.copy()
     record_fit(row, form, axes, state, covariance, restraints)
-    sigma = tuple(np.sqrt(np.maximum(np.diag(covariance)[-3:], 0.0)))
-    return row, Model(Spread(*scaled(run_spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1], sigma)
+    sigma = np.sqrt(np.maximum(np.diag(covariance)[n_geometry + 1:], 0.0))
+    return row, Model(Spread(*scaled(expected.spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1],
+                      sigma[0], tuple(sigma[1:]))
 
 
 def _log_scale(signals, axes, k0, spread, fall_off):
