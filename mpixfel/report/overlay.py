@@ -18,7 +18,7 @@ def grey(picture, limits):
     return np.where(np.isfinite(scaled), 255 - 255 * np.nan_to_num(scaled), NOWHERE).astype(np.uint8)
 
 
-def jpeg(values, quality=80):
+def jpeg(values, quality=72):
     """Bytes of a JPEG file of grey values."""
     from PIL import Image
 

@@ -10,6 +10,7 @@ from mpixfel.report.digest import typical_shot
 from mpixfel.report.overlay import stack_svg, svg
 
 REASONS_SHOWN = 5
+MOST_BYTES = 3_000_000     # of pictures of events: a page is to stay below 10 MB
 
 
 def chosen(results, reasons):
@@ -36,7 +37,7 @@ def chosen(results, reasons):
     return [(int(row), words) for row, words in picks if not (int(row) in seen or seen.add(int(row)))]
 
 
-def sample_pictures(results, reasons, seconds=float("inf"), max_edge=900):
+def sample_pictures(results, reasons, seconds=float("inf"), max_edge=800):
     """[{"title", "text", "svg"}] of the chosen events; after `seconds` no further one is begun.
 
     An event whose image is not there any more has a line of text in place of its picture.
@@ -51,13 +52,13 @@ def sample_pictures(results, reasons, seconds=float("inf"), max_edge=900):
     with source:
         camera = camera_of(results, source)
         for row, words in picks:
-            if out and time.perf_counter() - began > seconds:
+            if out and (time.perf_counter() - began > seconds or sum(len(o["svg"]) for o in out) > MOST_BYTES):
                 break
             out.append(sample(results, source, camera, row, words, max_edge))
     return out
 
 
-def sample(results, source, camera, row, words, max_edge=900):
+def sample(results, source, camera, row, words, max_edge=800):
     """One event as {"title", "text", "svg"}."""
     event = results.events[row]
     title = f"event {row}, {results.told(row)[0]}"
@@ -70,7 +71,7 @@ def sample(results, source, camera, row, words, max_edge=900):
             "svg": svg(image.photons, shot, results.peaks(row), results.reflections(row), title, max_edge)}
 
 
-def powder_pictures(results, stats, max_edge=800):
+def powder_pictures(results, stats, max_edge=700):
     """[{"title", "text", "svg"}] of the powder patterns."""
     shot, patterns = typical_shot(results), stats.get("powder")
     if shot is None or not patterns or not patterns["n_images"]:
