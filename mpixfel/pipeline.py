@@ -2,6 +2,7 @@
 import os
 import time
 import traceback
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def finish(job, comm, chain, context, run_file, tally, progress, began):
     totals, sums = run_file.totals(), comm.reduce(tally.counters, root=0)
     for module in chain:
         on_root(comm, lambda: module.end(totals[module.name], context))
-    return on_root(comm, conclude, job, context, totals, tally, progress, time.perf_counter() - began, sums)
+    return on_root(comm, conclude, job, comm, context, totals, tally, progress, time.perf_counter() - began, sums)
 
 
 def open_run(settings):
@@ -93,7 +94,7 @@ def prepare(job, comm):
 
 def compile_kernels(job, chain, context):
     """Process an event and forget it, so that the compiled kernels stand in the cache."""
-    some = [module for module in chain if module.learns]
+    some, context = [module for module in chain if module.learns], replace(context, rehearsal=True)
     rounds.begin(some, context)
     if some and len(job.source):
         attempt(0, job, some, context)

@@ -159,7 +159,7 @@ def kill_at(stage, call):
 
 def fake_job(output, n, seconds=0.0, mishaps=None, null=False, chunk=1, **options):
     """A fake job; `options` are those of `[mpixfel]`."""
-    options = {"learn_hits": 0, "report": False, **options}
+    options = {"learn_hits": 0, **options}
     settings = Settings(RunOptions(source=("fake.h5",), geometry="fake.geom", output=str(output), **options), {}, (),
                         verbosity=-1)
     geometry = SimpleNamespace(text="; a fake\n", path="fake.geom", detector=Detector((PANEL,)), beam=Beam())

@@ -49,11 +49,11 @@ def run_fake(folder, name, comm, n=40, **options):
     return folder / name / "run.h5", code
 
 
-def run_program(output, *arguments, ranks=2, timeout=120, **more):
-    """`engine_fakes.py` under mpirun, as another program would start it."""
+def run_program(output, *arguments, ranks=2, limit=600):
+    """`engine_fakes.py` under mpirun, as another program would start it; `limit` in s for a write that does not end."""
     command = ["mpirun", "-n", str(ranks), sys.executable, str(PROGRAM), str(output), *map(str, arguments)]
-    return subprocess.run(["timeout", "-k", "5", str(timeout), *command], env=dict(os.environ), capture_output=True,
-                          text=True, **more)
+    return subprocess.run(["timeout", "-k", "5", "120", *command], capture_output=True, text=True,
+                          env={**os.environ, "MPIXFEL_WRITE_LIMIT_S": str(limit)})
 
 
 @pytest.mark.mpi

@@ -185,8 +185,8 @@ def write_virtual(file, table, columns, pieces):
         dtype = np.dtype(column.dtype[0] if isinstance(column.dtype, tuple) else column.dtype)
         row_shape = column.dtype[1] if isinstance(column.dtype, tuple) else ()
         if column.name == OWNED[table] or not total:
-            dataset = group.create_dataset(column.name, (total, *row_shape), dtype, **segments.stored(
-                total, row_shape, segments.Storage()))
+            dataset = group.create_dataset(column.name, (total, *row_shape), dtype,
+                                           **segments.stored(total, row_shape, dtype, segments.Storage()))
             fill_lattice_rows(dataset, table, pieces)
         else:
             layout = h5py.VirtualLayout((total, *row_shape), dtype)

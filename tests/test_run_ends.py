@@ -1,0 +1,203 @@
+"""Runs that end before their events do: by signals, kills, full disks. What is written stays, and a resumed run is whole.
+
+MPIXFEL_KILLS sets how many random moments are tried (5; 50 takes some minutes).
+"""
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from engine_fakes import fake_job
+from run_contents import assert_same, contents
+from test_run import PROGRAM, comm, folder, run_program  # noqa: F401  (fixtures)
+
+from mpixfel.errors import MpixfelError
+from mpixfel.io.run_file import open_output
+from mpixfel.parallel.collect import on_root
+from mpixfel.pipeline import process
+
+KILLS = int(os.environ.get("MPIXFEL_KILLS", "5"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The run file of a job of 240 events that nothing disturbs, by one rank."""
+    from mpi4py import MPI
+    output = tmp_path_factory.mktemp("reference") / "out"
+    open_output(output)
+    assert process(fake_job(output, 240), MPI.COMM_SELF) == 0
+    return output / "run.h5"
+
+
+def start(output, *arguments, ranks=2, **more):
+    """`engine_fakes.py` under mpirun in a process group of its own."""
+    command = ["mpirun", "-n", str(ranks), sys.executable, str(PROGRAM), str(output), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ), text=True,
+                            start_new_session=True, **more)
+
+
+def ranks_of(job, output):
+    """Process ids of the ranks of a started job."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().split("\0")
+        except OSError:
+            continue
+        if str(PROGRAM) in words[1:2] and str(output) in words:
+            found.append(int(pid))
+    return sorted(found)
+
+
+def until(condition, seconds=60.0):
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def kill_all(job, output):
+    """SIGKILL for mpirun and all ranks, as a machine that loses power."""
+    for pid in [job.pid, *ranks_of(job, output)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    job.communicate(timeout=60)
+
+
+def done(output):
+    try:
+        return json.loads((output / "status.json").read_text())["done"]
+    except (OSError, ValueError):
+        return 0
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2"])
+def test_a_signal_to_mpirun_ends_the_run_in_order(tmp_path, reference, name):
+    output = tmp_path / "out"
+    job = start(output, "--events", 240, "--seconds", 0.05)
+    until(lambda: done(output) > 0)
+    job.send_signal(getattr(signal, name))
+    job.communicate(timeout=60)
+    assert job.returncode == 3
+    assert json.loads((output / "status.json").read_text())["state"] == "ended early"
+    assert 0 < len(contents(output / "run.h5")["events/index"]) < 240
+    assert run_program(output, "--events", 240, "--resume", ranks=3).returncode == 0
+    assert_same(output / "run.h5", reference)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_ends_the_run_in_order(tmp_path, rank):
+    output = tmp_path / "out"
+    job = start(output, "--events", 240, "--seconds", 0.05)
+    until(lambda: done(output) > 0)
+    os.kill(ranks_of(job, output)[rank], signal.SIGTERM)
+    job.communicate(timeout=60)
+    assert job.returncode == 3
+    assert 0 < len(contents(output / "run.h5")["events/index"]) < 240
+
+
+def test_a_run_that_is_killed_at_any_moment_goes_on_and_ends_as_if_nothing_had_been(tmp_path, reference):
+    for moment in random.Random(0).choices(range(3000), k=KILLS):
+        output = tmp_path / f"at-{moment}"
+        job = start(output, "--events", 240, "--seconds", 0.01, "--flush", 0.1, ranks=3)
+        time.sleep(moment / 1000)
+        kill_all(job, output)
+        if not output.exists():
+            continue
+        finished = run_program(output, "--events", 240, "--resume", ranks=2)
+        assert finished.returncode == 0, f"killed at {moment} ms: {finished.stderr}"
+        assert_same(output / "run.h5", reference)
+        assert not list(output.rglob("*.part"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("stage, call", [("reading", 20), ("computing", 20), ("collective write", 40), ("rename", 3),
+                                         ("totals", 1), ("run.h5", 0)])
+def test_a_rank_that_dies_ends_the_job_at_once_and_nothing_written_is_lost(tmp_path, reference, stage, call, rank):
+    if rank and stage in ("rename", "totals", "run.h5"):
+        pytest.skip("rank 0 alone does this")
+    output = tmp_path / "out"
+    died = run_program(output, "--events", 240, "--flush-events", 30, "--seconds", 0.002, "--kill", stage, rank, call)
+    assert died.returncode not in (0, 124), died.stderr
+    kept = sum(len(positions(p)) for p in (output / "segments").glob("*.h5"))
+    finished = run_program(output, "--events", 240, "--resume", "--flush-events", 30, ranks=2)
+    assert finished.returncode == 0, finished.stderr
+    assert_same(output / "run.h5", reference)
+    assert kept == 0 or stage != "run.h5" or kept == 240
+
+
+def positions(path):
+    from mpixfel.io.segments import read_positions
+    return read_positions(path)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_write_that_fails_ends_the_run_with_a_clear_error_and_keeps_what_is_written(tmp_path, reference, ranks):
+    output = tmp_path / "out"
+    died = run_program(output, "--events", 240, "--seconds", 0.002, "--flush-events", 40, "--mishap", 150, "full 20000",
+                       ranks=ranks, limit=20)
+    assert (died.returncode == 2 and "cannot be written" in died.stderr) or "Timeout" in died.stderr, died.stderr
+    assert "Traceback" not in died.stderr
+    assert sum(len(positions(p)) for p in (output / "segments").glob("*.h5")) >= 40
+    finished = run_program(output, "--events", 240, "--resume")
+    assert finished.returncode == 0
+    assert_same(output / "run.h5", reference)
+
+
+@pytest.mark.mpi
+def test_a_disk_without_room_is_found_out_before_a_segment_is_begun(folder, comm, monkeypatch):
+    on_root(comm, open_output, folder / "out")
+    statvfs = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=3, f_frsize=statvfs(path).f_frsize))
+    with pytest.raises(MpixfelError, match="the disk is full"):
+        process(fake_job(folder / "out", 30), comm)
+    monkeypatch.undo()
+    assert list((folder / "out" / "segments").iterdir()) == []
+    assert process(fake_job(folder / "out", 30), comm) == 0
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    with pytest.raises(MpixfelError, match="cannot write the output"):
+        open_output(blocked / "out")
+    if os.geteuid():
+        locked = tmp_path / "locked"
+        locked.mkdir()
+        locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        with pytest.raises(MpixfelError, match="cannot write the output"):
+            open_output(locked / "out")
+
+
+def test_a_damaged_segment_is_named(tmp_path):
+    from mpi4py import MPI
+    output = tmp_path / "out"
+    open_output(output)
+    process(fake_job(output, 20), MPI.COMM_SELF)
+    segment = output / "segments" / "00000.h5"
+    segment.write_bytes(segment.read_bytes()[:2000])
+    with pytest.raises(MpixfelError, match="00000.h5"):
+        process(fake_job(output, 20), MPI.COMM_SELF)
+
+
+def test_events_are_never_done_twice(tmp_path):
+    from mpi4py import MPI
+    output = tmp_path / "out"
+    open_output(output)
+    for n_bad in (15, 0):
+        process(fake_job(output, 20, mishaps=dict.fromkeys(range(20 - n_bad, 20), "bad"), max_failures=2), MPI.COMM_SELF)
+    index = np.concatenate([positions(p) for p in (output / "segments").glob("*.h5")])
+    assert sorted(index) == list(range(20))
