@@ -95,21 +95,24 @@ def solve_positive(m, n, x):
 
 
 @kernel
-def keep_best(score, index, best):
-    """Indices of the largest scores into `index` (in no order), their scores into `best`; returns how many.
+def keep_best(score, block, index, best):
+    """Indices of large scores into `index` (in no order), their scores into `best`; returns how many.
 
-    A heap with the least of the kept at its top: a list in order would have to be moved at each find.
+    At most one of each `block` of consecutive scores is kept: their maxima are found with vector instructions, and
+    only these pass through the heap, whose top is the least that is kept.
     """
     room, n = index.size, 0
-    for i in range(score.size):
-        s = score[i]
+    for first in range(0, score.size - block + 1, block):
+        s = score[first]
+        for i in range(block):
+            s = max(s, score[first + i])
         if n < room:
             c = n
             n += 1
             while c > 0 and best[(c - 1) // 2] > s:
                 best[c], index[c] = best[(c - 1) // 2], index[(c - 1) // 2]
                 c = (c - 1) // 2
-            best[c], index[c] = s, i
+            best[c], index[c] = s, first
         elif s > best[0]:
             c = 0
             while 2 * c + 1 < room:
@@ -120,5 +123,10 @@ def keep_best(score, index, best):
                     break
                 best[c], index[c] = best[child], index[child]
                 c = child
-            best[c], index[c] = s, i
+            best[c], index[c] = s, first
+    for k in range(n):
+        i = index[k]
+        while score[i] != best[k]:
+            i += 1
+        index[k] = i
     return n

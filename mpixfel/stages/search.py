@@ -11,7 +11,10 @@ from mpixfel.kernels.vectors import keep_best
 TRIM_CYCLES = np.array([0.25, 0.15, 0.08], np.float32)
 SCAN_SPOTS = 64
 COARSE_SPOTS = 64
+SCAN_BLOCK = 16       # consecutive directions lie on a ring about the beam, far from each other
 AXES_REFINED = 200
+MIN_AXES = 6
+TURN_SPOTS = 64
 TURNS_KEPT = 2
 # Where to start the shift of the pattern, in standard deviations: the middle and a hexagon.
 UNITY = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
@@ -33,7 +36,7 @@ class Effort:
     """How far the search goes."""
 
     scanned: int = 1            # axes of the cell that are looked for, shortest first
-    scan: float = 1.5e6         # directions times spots
+    scan: float = 0.8e6         # directions times spots
     cycles: float = 0.16        # error of the cell times the order of the axis up to which spots are scanned
     axes: int = 30              # directions about which the cell is turned
     coarse: int = 16            # turns fitted to spots of low resolution
@@ -143,8 +146,10 @@ def scan(spots, n, form, axis, scales, cell_sigma, grids, effort):
     axes, order = scan_axis(spots, norm, axis, cell_sigma, grids, effort)
     # Spots whose index about the longest axis is lost in the error of the cell would only add noise.
     n = max(min(n, 16), np.searchsorted(norm, 0.2 / (form.longest * cell_sigma)))
-    q = np.ascontiguousarray(spots[Q:Q + 3, :n], np.float32)
-    cosines, sines, work = grids.turns(2 * np.pi * form.longest * norm[int(0.8 * n)] / 0.25 / axis.order, axis.order)
+    keep = spread(n, TURN_SPOTS)
+    q = np.ascontiguousarray(spots[Q:Q + 3, keep], np.float32)
+    reach = norm[keep[int(0.8 * len(keep))]]
+    cosines, sines, work = grids.turns(2 * np.pi * form.longest * reach / 0.25 / axis.order, axis.order)
     rows = len(order) * len(axis.signs) * TURNS_KEPT
     scores, rotations = np.empty((len(scales), rows)), np.empty((len(scales), rows, 3, 3))
     lengths, strains = np.empty(rows), np.empty((len(scales), rows, 6))
@@ -165,12 +170,16 @@ def scan_axis(spots, norm, axis, cell_sigma, grids, effort):
     lattice.expected_scores(axis.length, low, expected)
     lattice.scan_directions(directions, axis.length, low, expected, scores)
     index, best = np.empty(AXES_REFINED, np.int64), np.empty(AXES_REFINED, np.float32)
-    kept = keep_best(scores, index, best)
+    kept = keep_best(scores, SCAN_BLOCK, index, best)
     axes, scores = np.empty((kept, 3)), np.empty(kept)
     padding = low.shape[1] - len(keep)
     found = lattice.refine_axes(index[:kept], directions, axis.length, low, 2 * cell_sigma + 0.01, TRIM_CYCLES,
                                 padding + 4, axes, scores)
-    return axes, np.argsort(-scores[:found], kind="stable")[:effort.axes]
+    order = np.argsort(-scores[:found], kind="stable")[:effort.axes]
+    if found > MIN_AXES:
+        # Where some stand out, the rest need not be turned about.
+        order = order[scores[order] >= min(0.5 * (scores[order[0]] + np.median(scores[:found])), scores[order[MIN_AXES]])]
+    return axes, order
 
 
 def from_pairs(spots, n, form, known, effort, room=64):
@@ -245,6 +254,18 @@ def _wide(form, known):
     return min(known.shift_q, 0.15 / form.longest)
 
 
+def distinct(rotations, scores, most):
+    """Indices of the best rotations, at most `most`, best first: none twice, none that is out of the race."""
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        if len(kept) == most or scores[i] < 0.5 * scores[kept[0] if kept else i] - 10:
+            break
+        # Two rotations by less than a third of a degree from each other converge to the same.
+        if not kept or np.max(np.einsum("kij,ij->k", rotations[kept], rotations[i])) < 3 - 3e-5:
+            kept.append(i)
+    return np.array(kept, int)
+
+
 def _coarse(spots, n, form, known, rotations, strains, effort, work):
     """The best few (rotations, frees) by a fit to some of the spots, settings like them included."""
     some = subset(spots, spread(n, COARSE_SPOTS))
@@ -259,7 +280,7 @@ def _coarse(spots, n, form, known, rotations, strains, effort, work):
     for rows, keep in ((plan[:3], max(2 * effort.fine, len(rotations) // 4)), (plan[3:], effort.fine)):
         scores = np.empty(len(rotations))
         fit.fit_many(some, form.reciprocal, known.precision, rows, fit.N_PARAMETERS, rotations, frees, scores, work)
-        best = np.argsort(-scores, kind="stable")[:keep]
+        best = distinct(rotations, scores, keep)
         rotations, frees, scores = rotations[best], frees[best], scores[best]
     if len(form.alternatives):
         others = np.ascontiguousarray((rotations[:, None] @ form.alternatives[None]).reshape(-1, 3, 3))
