@@ -78,7 +78,7 @@ def rings(shot, canvas):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>')
         if angle is not None:
             parts.append(f'<text x="{x + radius * np.cos(angle):.1f}" y="{y - radius * np.sin(angle):.1f}" '
-                         f'font-size="{size / 45:.1f}">{d:g} Å</text>')
+                         f'font-size="{size / 58:.1f}">{d:g} Å</text>')
     return f'<g class="rings">{"".join(parts)}</g>'
 
 
