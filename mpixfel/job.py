@@ -1,13 +1,14 @@
 """What a run works on: settings made real. Rank 0 looks, the others are told."""
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpixfel import registry
 from mpixfel.config.settings import Settings
 from mpixfel.config.target_cell import target_cells
 from mpixfel.errors import ManyErrors, MpixfelError
+from mpixfel.io import metrology
 from mpixfel.io.cell import read_cell
 from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
@@ -49,6 +50,7 @@ def open_job(settings):
     """The `Job` of settings. Raises `MpixfelError`, for all that is wrong with geometry and cells in one go."""
     run, errors = settings.run, []
     geometry = _collect(errors, read_geometry, run.geometry)
+    geometry = geometry and run.calib_dir and _collect(errors, by_metrology, geometry, run) or geometry
     cells = [_collect(errors, read_cell, path) for path in run.cell]
     cells = cells or _collect(errors, target_cells, run) or ()
     if errors:
@@ -56,6 +58,15 @@ def open_job(settings):
     events = None if run.event_range == slice(None) else run.event_range
     source = open_source(run.source, geometry, events, run.source_format)
     return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
+
+
+def by_metrology(geometry, run):
+    """The `Geometry` with its panels where `calib_dir` and the corrections to it say."""
+    found = metrology.moved(metrology.read_metrology(run.calib_dir), run.quad_translations, run.tile_translations,
+                            run.subpixel_translations, run.subpixel_rotations)
+    detector = metrology.placed(geometry.detector, found, run.calib_angles == "measured")
+    text = write_geometry(detector, geometry.beam, None, None, geometry.layout)
+    return replace(geometry, detector=detector, text=f"; panels placed by {run.calib_dir}\n{text}")
 
 
 def _constants(settings, detector):

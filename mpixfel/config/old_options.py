@@ -42,7 +42,7 @@ EVENT_INFO = (
     Old("override_energy", "None", float, "photon energy in eV, for all shots", reason=SOURCE),
 )
 COMMON_MODE = (
-    Old("calib_dir", "None", str, "directory of the optical metrology",
+    Old("calib_dir", "None", str, "directory of the optical metrology", ("mpixfel.calib_dir",),
         reason="panels lie where the geometry file says"),
     Old("common_mode_correction", "none", str, "none, mean, median, mode, gaussian, chebyshev",
         ("calibration.common_mode",)),

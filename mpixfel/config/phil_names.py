@@ -40,6 +40,13 @@ MAPPED = (
     PhilName("distl_lowres_limit", "50.0", "spotfinder.res_inner", "the same as distl.res.inner"),
     PhilName("force_method2_resolution_limit", "None", "spotfinder.force_method2_resolution_limit",
              "spots are used at least to here, angstrom"),
+    PhilName("distl.quad_translations", "None", "mpixfel.quad_translations",
+             "quadrants moved, where calib_dir places the panels; px"),
+    PhilName("distl.tile_translations", "None", "mpixfel.tile_translations", "ASICs moved, likewise; px"),
+    PhilName("integration.subpixel_joint_model.translations", "None", "mpixfel.subpixel_translations",
+             "ASICs moved, likewise; px"),
+    PhilName("integration.subpixel_joint_model.rotations", "None", "mpixfel.subpixel_rotations",
+             "ASICs turned, likewise; degrees"),
     PhilName("distl.tile_flags", "None", "spotfinder.tile_flags", "panels searched, 0 or 1 each"),
     PhilName("distl_profile_bumpiness", "2", "spotfinder.profile_bumpiness", "most local maxima of a good spot"),
     PhilName("overlapping_spot_criterion", "1.2", "spotfinder.overlapping_spot_criterion",
@@ -60,10 +67,8 @@ WITHOUT_EFFECT = {
     "acceptance is by statistics": """
         isoforms.rmsd_target_mm=None isoforms.beam_restraint=None""",
     "panels lie where the geometry file says": """
-        distl.quad_translations=None distl.tile_translations=None distl.detector_format_version=None
-        distl.detector_tiling=None spotfinder_header_tests=True convention_override=None spot_convention=None
-        integration.use_subpixel_translations=None integration.subpixel_joint_model.rotations=None
-        integration.subpixel_joint_model.translations=None""",
+        distl.detector_format_version=None distl.detector_tiling=None spotfinder_header_tests=True convention_override=None spot_convention=None
+        integration.use_subpixel_translations=None""",
     "a choice of the old program's printing and files": """
         distl.verbose=False distl.verbosity=1 distl.bins.verbose=False distl.bins.N=20 distl.bins.corner=True
         distl.pdf_output=None distl.csv=None distl.plot.file_name=None spotfinder_verbose=False distl.range=None

@@ -215,12 +215,13 @@ def _run_options(rows, phil, r):
             first = cells.setdefault(g.key, g)
             if first.text.replace(",", " ").split() != g.text.replace(",", " ").split():
                 r.refuse(f"{g.key} of {':'.join(name)} is another one than that of {first.origin}", g.origin,
-                         "name all cells with cell = in [mpixfel]")
+                         "name all cells with cell = in [mpixfel]" if g.key.startswith("target_cell")
+                         else f"give one {g.key} for the run")
     run = r.build(RunOptions, "mpixfel", [*cells.values(), *rows])
     for key in ("source", "geometry", "output"):
         if not (getattr(run, key) if run else any(g.key == key for g in rows)):
             r.refuse(f"{key} is not given", "[mpixfel]", f"write {key} = ... in [mpixfel], or give --{key}")
-    if run and run.cell and cells:
+    if run and run.cell and "target_cell" in cells:
         r.notes.append(f"{cells['target_cell'].origin}: target_cell has no effect, for [mpixfel] names a cell file")
     return run
 

@@ -32,6 +32,17 @@ class RunOptions:
     target_cell_centring: tuple[str, ...] = option(("P",), "its centring, one letter for each form",
                                                    choices=tuple("PABCIFRH"))
     known_setting: int | None = option(None, "1: target_cell is triclinic, whatever its metric says", low=1, high=44)
+    calib_dir: str | None = option(None, "optical metrology of a CSPAD, a directory or SLAC's geometry/*-end.data: places "
+                                         "the geometry's panels", unit="path")
+    calib_angles: str = option("measured", "how calib_dir places panels: with the angles as measured, or in right angles and "
+                                           "whole pixels as the old program did", choices=("measured", "right"))
+    quad_translations: tuple[float, ...] = option((), "calib_dir: 8 numbers, by which the quadrants at upper left, upper "
+                                                      "right, lower left, lower right are moved; slow, fast", unit="pixels")
+    tile_translations: tuple[float, ...] = option((), "calib_dir: 128 numbers, by which each ASIC is moved; slow, fast",
+                                                  unit="pixels")
+    subpixel_translations: tuple[float, ...] = option((), "calib_dir: 128 more of them", unit="pixels")
+    subpixel_rotations: tuple[float, ...] = option((), "calib_dir: 64 numbers, by which each ASIC is turned about its "
+                                                       "centre", unit="degrees")
     output: str | None = option(None, "directory of the results", unit="path")
     modules: tuple[str, ...] = option(DEFAULT_CHAIN, "module instances that each event passes, in this order")
     events: str = option("", "events to process, START:STOP:STEP, of all events in the order of the sources")

@@ -10,6 +10,9 @@ from mpixfel.config.values import is_unset, parse
 from mpixfel.errors import MpixfelError, suggestion
 from mpixfel.stages.interface import option
 
+# What a PHIL file says of the run's panels, beside its cell.
+PLACES = ("distl.quad_translations", "distl.tile_translations", "integration.subpixel_joint_model.translations",
+          "integration.subpixel_joint_model.rotations")
 _ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")
 
 
@@ -59,7 +62,7 @@ def module_rows(name, rows, options, known, r):
             out += [] if unset else [_value_here(g, old, r)]
         elif g.key in options or "." in g.key:
             out.append(g)
-        elif g.key == "xtal_target" and old:
+        elif g.key in ("xtal_target", "calib_dir") and old:
             continue
         elif old is None:
             remedy = suggestion(g.key, set(options) | set(table), "options")
@@ -127,19 +130,20 @@ def _contradictions(name, rows, r):
 
 def phil_rows(rows, r):
     """The PHIL file of a module's section (`xtal_target`) as rows: (those for the run, those for the stages)."""
-    target = next((g for g in reversed(rows) if g.key == "xtal_target" and not is_unset(g.text)), None)
+    last = lambda key: next((g for g in reversed(rows) if g.key == key and not is_unset(g.text)), None)
+    target, metrology = last("xtal_target"), [g for g in (last("calib_dir"),) if g]
     if target is None:
-        return [], []
+        return metrology, []
     try:
         path = relative_to(target.folder, fill_in(target.text.strip(), r.fields, r.environment))
         definitions, texts = read_phil(path, r.environment)
     except MpixfelError as e:
         r.refuse(e.what, e.where or target.origin, e.remedy)
-        return [], []
+        return metrology, []
     for p, text in texts.items():
         r.keep_text(os.path.basename(p), text)
     stages = [row for d in definitions if (row := _definition(d, r)) is not None]
-    return _cells(definitions), stages
+    return metrology + _places(definitions) + _cells(definitions), stages
 
 
 def _definition(definition, r):
@@ -155,6 +159,12 @@ def _definition(definition, r):
     elif _given(definition):
         return Given(name.target, definition.text, f"{definition.where} ({definition.name})")
     return None
+
+
+def _places(definitions):
+    """Rows of `[mpixfel]` for what moves the panels."""
+    targets = {name: phil_names.find(name).target.removeprefix("mpixfel.") for name in PLACES}
+    return [Given(targets[d.name], d.text, d.where) for d in definitions if d.name in targets and _given(d)]
 
 
 def _given(definition):

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpixfel import __version__
 from mpixfel.errors import MpixfelError
-from mpixfel.io import nxmx
+from mpixfel.io import metrology, nxmx
 from mpixfel.io.cell import write_cell
 from mpixfel.io.geometry.layout import Block, Layout, MaskRule, PanelLayout, Quantity
 from mpixfel.io.geometry.writer import write_geometry
@@ -127,6 +127,8 @@ def write_inputs(folder, scene):
                             (f"{stem}-perturbed", moved, clen * (1.0 + options.perturb_distance))):
         text = write_geometry(Detector(panels), beam, z, None, layout)
         (folder / f"{name}.geom").write_text(f"; simulated {name}\n" + text)
+    if options.layout == "cspad":
+        metrology.write_calib_dir(metrology.metrology_of(detector), folder / "metrology" / "CxiDs1.0_Cspad.0")
     (folder / f"{stem}.cell").write_text(write_cell(scene.cell))
     (folder / "run.cfg").write_text(f"[mpixfel]\nsource = {stem}.h5\ngeometry = {stem}.geom\ncell = {stem}.cell\n"
                                     "output = out\n")
