@@ -6,7 +6,7 @@ from numba import njit
 
 from mpixfel.kernels.geometry import find_panel, ray_on_panel
 from mpixfel.kernels.refine import allowed
-from mpixfel.kernels.spots import ellipse, excited, partiality, tangents
+from mpixfel.kernels.spots import ellipse, excited, partiality, tangents, wide_part
 
 
 class Predictions(NamedTuple):
@@ -16,7 +16,8 @@ class Predictions(NamedTuple):
     panel: np.ndarray        # (n,) int16
     place: np.ndarray        # (n, 2) fs, ss of the spot's centre, pixels
     shape: np.ndarray        # (n, 3) covariance of the spot's core: fs fs, fs ss, ss ss, pixels^2
-    tail: np.ndarray         # (n, 2) share of the spot in its tail, squared radius of the tail, pixels^2
+    tail: np.ndarray         # (n, 6) share of the spot in its tail; offset of the tail's centre, fs and ss, pixels; its
+                             # squared radii fs fs, fs ss, ss ss, pixels^2
     frame: np.ndarray        # (n, 4) d fs, d ss of a step along r, then along t, pixels * angstrom
     excitation: np.ndarray   # (n,) excitation error, 1/angstrom, positive outside the sphere
     width: np.ndarray        # (n,) its standard deviation in the model
@@ -28,7 +29,7 @@ class Predictions(NamedTuple):
 def room(n):
     """`Predictions` with room for n reflections."""
     return Predictions(np.empty((n, 3), np.int16), np.empty(n, np.int16), np.empty((n, 2)), np.empty((n, 3)),
-                       np.empty((n, 2)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
+                       np.empty((n, 6)), np.empty((n, 4)), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n))
 
 
 @njit(cache=True, error_model="numpy")
@@ -79,8 +80,9 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                 q2 = qx * qx + qy * qy + qz * qz
                 if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring):
                     error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
-                    share = partiality(error, nn, spread)
-                    mean = mean_photons(error, nn, spread, strength, q2)
+                    qn = q2 / (2.0 * k0)
+                    share = partiality(error, nn, qn, spread)
+                    mean = mean_photons(error, nn, qn, spread, strength, q2)
                     if share >= least[0] and mean >= least[1]:
                         nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
                         p, fs, ss = find_panel(shape, inverse, k0 * nx + shift * rx, k0 * ny + shift * ry,
@@ -103,8 +105,13 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                                 out.shape[n, 0] = fr * fr * rr + ft * ft * tt
                                 out.shape[n, 1] = fr * sr * rr + ft * st * tt
                                 out.shape[n, 2] = sr * sr * rr + st * st * tt
-                                _, out.tail[n, 0], radius2 = excited(error, nn, spread)
-                                out.tail[n, 1] = radius2 * abs(fr * st - ft * sr)
+                                _, out.tail[n, 0], _ = excited(error, nn, qn, spread)
+                                offset, along, across = wide_part(error, nn, qx, qy, qz, k0, spread)
+                                offset -= shift
+                                out.tail[n, 1], out.tail[n, 2] = offset * fr, offset * sr
+                                out.tail[n, 3] = fr * fr * along + ft * ft * across
+                                out.tail[n, 4] = fr * sr * along + ft * st * across
+                                out.tail[n, 5] = sr * sr * along + st * st * across
                                 out.excitation[n] = error
                                 out.width[n] = np.sqrt(nn)
                                 out.partiality[n], out.expected[n] = share, mean
@@ -126,9 +133,9 @@ def index_limits(axes, q_max):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def mean_photons(error, variance, spread, strength, q2):
+def mean_photons(error, variance, qn, spread, strength, q2):
     """What reflections at an excitation error show in the mean, photons."""
-    return np.exp(strength[0] - 0.5 * strength[1] * q2) * excited(error, variance, spread)[0]
+    return np.exp(strength[0] - 0.5 * strength[1] * q2) * excited(error, variance, qn, spread)[0]
 
 
 @njit(cache=True, error_model="numpy")
@@ -137,11 +144,11 @@ def farthest(k0, spread, strength, least, q_max):
     reach = 0.0
     for i in range(1, 17):
         q2 = (q_max * i / 16.0) ** 2
-        qn2 = q2 * q2 / (4.0 * k0 * k0)
-        nn = (spread.domain + spread.mosaic * q2 + spread.bandwidth * qn2 + spread.divergence * q2)
+        qn = q2 / (2.0 * k0)
+        nn = spread.domain + spread.mosaic * q2 + spread.bandwidth * qn * qn + spread.divergence * q2
         high = np.sqrt(nn)
-        while (partiality(high, nn, spread) >= least[0] and high < 0.1 * k0
-               and mean_photons(high, nn, spread, strength, q2) >= least[1]):
+        while (partiality(high, nn, qn, spread) >= least[0] and high < 0.1 * k0
+               and mean_photons(high, nn, qn, spread, strength, q2) >= least[1]):
             high *= 1.1
         reach = max(reach, high)
     return reach

@@ -39,39 +39,51 @@ def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
     0.1 % of the spot down to a sigma of 0.3 pixels, to 0.4 % down to 0.2. (0.2 us for 8 x 7 pixels, 0.4 us for 16 x 9.)
     """
     sxx, sxy, syy, share = shape[0], shape[1], shape[2], tail[0]
-    smallest = 0.5 * (sxx + syy) - np.sqrt(0.25 * (sxx - syy) ** 2 + sxy * sxy)
-    m = 2 if min(smallest, TAIL_SHARPNESS * tail[1]) > SHARP else 3
+    m = 2 if min(narrowest(sxx, sxy, syy), TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])) > SHARP else 3
     step = 1.0 / m
     lack = step * step / 12.0
-    sxx, syy, radius2 = sxx + lack, syy + lack, tail[1] + 2.0 * lack
-    determinant = sxx * syy - sxy * sxy
+    sxx, syy, wxx, wxy, wyy = sxx + lack, syy + lack, tail[3] + 2.0 * lack, tail[4], tail[5] + 2.0 * lack
+    determinant, wide_determinant = sxx * syy - sxy * sxy, wxx * wyy - wxy * wxy
+    radius2 = np.sqrt(wide_determinant)
     whole = step * step / (1.0 - share * radius2 / (far2 + radius2))
     core = np.float32((1.0 - share) * whole / (2.0 * np.pi * np.sqrt(determinant)))
-    wide = np.float32(share * whole * radius2 / np.pi)
+    # The tail is whole share / pi / radius2 / (1 + d^T W^-1 d)^2; its root is taken into the quadratic form.
+    fold = np.sqrt(np.pi * radius2 / max(whole * share, 1e-30)) / wide_determinant
     scale = 1.0 / (determinant * POWER)
     a, b, c = np.float32(-0.5 * syy * scale), np.float32(sxy * scale), np.float32(-0.5 * sxx * scale)
-    radius2, step, offset = np.float32(radius2), np.float32(step), np.float32(0.5 * step - dx)
+    u, v, w = np.float32(wyy * fold), np.float32(-2.0 * wxy * fold), np.float32(wxx * fold)
+    rest = np.float32(fold * wide_determinant)
+    step, offset = np.float32(step), np.float32(0.5 * step - dx)
+    aside_x, aside_y = np.float32(tail[1]), np.float32(tail[2])
     for y in range(ny):
-        r = np.float32(y - dy) + np.float32(0.5) * step
+        s = np.float32(y - dy) + np.float32(0.5) * step
         if m == 2:
-            s = r + step
-            two_by_two(work.profile, y, work.column, nx, offset, step, c * r * r, b * r, r * r + radius2, c * s * s, b * s,
-                       s * s + radius2, a, core, wide)
-        else:
-            for i in range(3):
-                s = r + np.float32(i) * step
-                three(work.profile, y, work.column, nx, offset, step, c * s * s, b * s, s * s + radius2, a, core, wide,
-                      np.float32(min(i, 1)))
+            t = s + step
+            fs, ft = s - aside_y, t - aside_y
+            two_rows(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs, w * fs * fs + rest,
+                     c * t * t, b * t, v * ft, w * ft * ft + rest, a, u, core)
+            continue
+        for i in range(3):
+            fs = s - aside_y
+            row_of_three(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs,
+                         w * fs * fs + rest, a, u, core, np.float32(min(i, 1)))
+            s += step
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def narrowest(sxx, sxy, syy):
+    """Smallest eigenvalue of a symmetric 2 x 2 matrix."""
+    return 0.5 * (sxx + syy) - np.sqrt(0.25 * (sxx - syy) ** 2 + sxy * sxy)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-def density(x, t0, t1, t2, r2, core, wide):
-    """core exp(POWER (t0 + t1 x + t2 x^2)) + wide / (x^2 + r2)^2.
+def density(x, aside, p0, p1, a, q1, q0, u, core):
+    """core exp(POWER (p0 + p1 x + a x^2)) + 1 / (u z^2 + q1 z + q0)^2 with z = x - aside.
 
     The exponential is (1 + t + t^2 / 2)^1024, good to 10^-4 of itself down to e^-10: ten products, side by side for
     several pixels, in the time of a tenth of a call.
     """
-    t = max(t0 + x * (t1 + t2 * x), np.float32(-0.03))
+    t = max(p0 + x * (p1 + a * x), np.float32(-0.03))
     e = np.float32(1.0) + t * (np.float32(1.0) + np.float32(0.5) * t)
     e *= e
     e *= e
@@ -83,27 +95,30 @@ def density(x, t0, t1, t2, r2, core, wide):
     e *= e
     e *= e
     e *= e
-    q = x * x + r2
-    return core * e + wide / (q * q)
+    z = x - aside
+    q = q0 + z * (q1 + u * z)
+    return core * e + np.float32(1.0) / (q * q)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def two_by_two(profile, y, column, nx, offset, step, p0, p1, p2, q0, q1, q2, a, core, wide):
-    """Fill a row of pixels with the sums of their 2 x 2 points: p, q are the coefficients of the two rows of points."""
+def two_rows(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, r0, r1, s1, s0, a, u, core):
+    """Fill a row of pixels with the sums of 2 x 2 points each: p, q are coefficients of the first row, r, s the second's."""
     for x in range(nx):
-        r = column[x] + offset
-        s = r + step
-        profile[y, x] = (density(r, p0, p1, a, p2, core, wide) + density(s, p0, p1, a, p2, core, wide)
-                         + density(r, q0, q1, a, q2, core, wide) + density(s, q0, q1, a, q2, core, wide))
+        f = column[x] + offset
+        g = f + step
+        profile[y, x] = (density(f, aside, p0, p1, a, q1, q0, u, core) + density(g, aside, p0, p1, a, q1, q0, u, core)
+                         + density(f, aside, r0, r1, a, s1, s0, u, core) + density(g, aside, r0, r1, a, s1, s0, u, core))
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def three(profile, y, column, nx, offset, step, p0, p1, p2, a, core, wide, keep):
+def row_of_three(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, a, u, core, keep):
     """Add one row of points, three a pixel, to `keep` times what a row of pixels holds."""
     for x in range(nx):
-        r = column[x] + offset
-        profile[y, x] = (keep * profile[y, x] + density(r, p0, p1, a, p2, core, wide) + density(r + step, p0, p1, a, p2, core, wide)
-                         + density(r + step + step, p0, p1, a, p2, core, wide))
+        f = column[x] + offset
+        g = f + step
+        profile[y, x] = (keep * profile[y, x] + density(f, aside, p0, p1, a, q1, q0, u, core)
+                         + density(g, aside, p0, p1, a, q1, q0, u, core)
+                         + density(g + step, aside, p0, p1, a, q1, q0, u, core))
 
 
 class Foreground(NamedTuple):
@@ -125,13 +140,17 @@ def foreground(shape, tail, intensity, limit, radius):
     A spot of known `intensity` (photons, 0 if not known) is followed to where its tail falls to `FAINT`; no spot is
     followed farther than `radius` pixels unless its core is drawn out farther.
     """
-    t = tail[0]
-    own = t * TAIL_EXTENT * tail[1] + 1.0 / 12.0
-    sxx, sxy, syy = (1.0 - t) * shape[0] + own, (1.0 - t) * shape[1], (1.0 - t) * shape[2] + own
+    t, w = tail[0], TAIL_EXTENT * tail[0]
+    sxx = (1.0 - t) * shape[0] + w * tail[3] + 1.0 / 12.0
+    sxy = (1.0 - t) * shape[1] + w * tail[4]
+    syy = (1.0 - t) * shape[2] + w * tail[5] + 1.0 / 12.0
     a, b, c = inverse_of(sxx, sxy, syy)
-    longest = 0.5 * (shape[0] + shape[2]) + np.sqrt(0.25 * (shape[0] - shape[2]) ** 2 + shape[1] * shape[1]) + 1.0 / 12.0
+    # A tail that is drawn out (wide spectrum) makes the spot longer, not rounder.
+    longest = (shape[0] + shape[2] - narrowest(shape[0], shape[1], shape[2]) + 1.0 / 12.0
+               + w * (tail[3] + tail[5] - 2.0 * narrowest(tail[3], tail[4], tail[5])))
     far = max(radius, limit * np.sqrt(longest))
-    near = min(np.sqrt(np.sqrt(max(intensity, 0.0) * t * (tail[1] + 1.0 / 6.0) / np.pi / FAINT)), far)
+    radius2 = np.sqrt(tail[3] * tail[5] - tail[4] * tail[4])
+    near = min(np.sqrt(np.sqrt(max(intensity, 0.0) * t * (radius2 + 1.0 / 6.0) / np.pi / FAINT)), far)
     wide = min(max(limit * np.sqrt(sxx), near), far)
     high = min(max(limit * np.sqrt(syy), near), far)
     largest = LARGEST // 2 - 1

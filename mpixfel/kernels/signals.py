@@ -42,7 +42,7 @@ class Signals(NamedTuple):
 def scaled(spread, domain, mosaic, bandwidth):
     """A `Spread` with domain size, mosaicity and bandwidth multiplied."""
     return Spread(spread.domain / (domain * domain), spread.mosaic * mosaic * mosaic,
-                  spread.bandwidth * bandwidth * bandwidth, spread.divergence, spread.tail / domain, spread.knee / domain)
+                  spread.bandwidth * bandwidth * bandwidth, spread.flat * bandwidth, spread.divergence, spread.tail / domain, spread.knee / domain)
 
 
 @njit(cache=True, error_model="numpy")
@@ -63,17 +63,21 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
             point[a] = signals.point[i, a] + (-offset[a] if a < 2 else offset[2] * distance_m)
         rr, tt, nn = residual_rows(q, k0, spread, point, strains, distance_m, residual, rows)
         error = -residual[2]
-        density, share, radius2 = excited(error, nn, spread)
         s2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2]
+        qn = s2 / (2.0 * k0)
+        density, share, radius2 = excited(error, nn, qn, spread)
         mean = scale * np.exp(-0.5 * fall * s2) * density * signals.relief[i]
         # Derivatives of the logarithm of the mean; the geometry acts through the excitation error alone.
         slope = -(1.0 - share) * error / nn - share * 2.0 * error / radius2
+        if spread.flat > 0.0:
+            small = STEP * np.sqrt(nn)
+            slope = np.log(excited(error + small, nn, qn, spread)[0] / density) / small
         for a in range(n_geometry):
             row[a] = slope * rows[2, a]
         row[n_geometry], row[n_geometry + 1] = 1.0, -0.5 * s2
         for b in range(3):
             e, v, _, r, t = ellipse(q[0], q[1], q[2], k0, wider[b])
-            row[n_geometry + 2 + b] = np.log(excited(e, v, wider[b])[0] / density) / STEP
+            row[n_geometry + 2 + b] = np.log(excited(e, v, qn, wider[b])[0] / density) / STEP
             rows[0, n_geometry + b], rows[1, n_geometry + b] = (r - rr) / STEP, (t - tt) / STEP
         sigma2 = signals.sigma[i] * signals.sigma[i]
         seen = min(signals.intensity[i], BRIGHTEST * mean + 3.0 * signals.sigma[i])

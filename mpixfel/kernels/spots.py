@@ -17,6 +17,7 @@ Lorentzian, tail a / pi^2 / (q^2 + a^2)^2, whose cut by a plane at distance e ho
 same form with e^2 + a^2 in place of a^2. For a ball of diameter D, whose transform is known, Gaussian and Lorentzian
 with the numbers of `stages.spread` follow the true cut within 15 % from its top down to a thousandth.
 """
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ class Spread(NamedTuple):
 
     domain: float        # 1/angstrom^2, isotropic: the core of the block's transform
     mosaic: float        # rad^2, about each axis
-    bandwidth: float     # of dlambda / lambda
+    bandwidth: float     # of dlambda / lambda, whatever its distribution
+    flat: float          # half width of dlambda / lambda where the spectrum is a top hat; 0: it is Gaussian
     divergence: float    # rad^2, in each of two directions
     tail: float          # 1/angstrom: weight of the squared Lorentzian times its radius
     knee: float          # 1/angstrom: that radius, before the other spreads widen it
@@ -54,7 +56,32 @@ def ellipse(qx, qy, qz, k0, spread):
     nr = (spread.bandwidth - spread.mosaic) * qn * qr + div * cosine * sine
     rr = spread.domain + spread.mosaic * (q2 - qr * qr) + spread.bandwidth * qr * qr + div * cosine * cosine
     tt = spread.domain + spread.mosaic * q2 + div
-    return error, nn, -error * nr / nn, rr - nr * nr / nn, tt
+    half = spread.flat * qn
+    if half * half < 0.01 * (nn - spread.bandwidth * qn * qn):
+        return error, nn, -error * nr / nn, rr - nr * nr / nn, tt
+    # A top hat: the wavelength that meets the reflection is known but for what the crystal adds (`offset`), and cannot
+    # lie beyond the band.
+    own = nn - spread.bandwidth * qn * qn
+    lean = (nr - spread.bandwidth * qn * qr) / own
+    offset, variance = truncated(error - half, error + half, own)
+    steep = qr / qn - lean
+    rr = rr - spread.bandwidth * qr * qr - lean * lean * own + variance * steep * steep
+    return error, nn, -(error - offset) / qn * qr - offset * lean, rr, tt
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def truncated(low, high, variance):
+    """(mean, variance) of a normal distribution about 0 that is cut to what lies between low and high."""
+    sigma = np.sqrt(variance)
+    a, b = low / sigma, high / sigma
+    if a > 5.0 or b < -5.0:
+        # So far out it falls off exponentially from the nearer end.
+        edge = a if a > 5.0 else b
+        return (edge + 1.0 / edge) * sigma, variance / (edge * edge)
+    pa, pb = np.exp(-0.5 * a * a) / np.sqrt(2.0 * np.pi), np.exp(-0.5 * b * b) / np.sqrt(2.0 * np.pi)
+    inside = 0.5 * (math.erf(b / np.sqrt(2.0)) - math.erf(a / np.sqrt(2.0)))
+    mean = (pa - pb) / inside
+    return mean * sigma, variance * max(1.0 + (a * pa - b * pb) / inside - mean * mean, 1e-3)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -83,24 +110,64 @@ def ellipses(q, k0, spread):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def excited(error, variance, spread):
+def excited(error, variance, qn, spread):
     """(density along the normal, share of it in the tail, squared radius of the tail in the plane).
 
-    `error` and `variance` are those of `ellipse`; densities are per 1/angstrom, the radius squared 1/angstrom^2. The
-    spreads beside the domain's own widen the tail's knee and, its far end being fixed, take weight from it.
+    `error` and `variance` are those of `ellipse`, qn is q^2 / (2 k0); densities are per 1/angstrom, the radius squared
+    1/angstrom^2. The spreads beside the domain's own widen the tail's knee and, its far end being fixed, take weight
+    from it.
     """
-    radius2 = spread.knee * spread.knee + variance - spread.domain
+    half = spread.flat * qn
+    own = variance - spread.bandwidth * qn * qn
+    if half * half < 0.01 * own:
+        half, own = 0.0, variance
+    radius2 = spread.knee * spread.knee + own - spread.domain
     radius = np.sqrt(radius2)
     weight = min(spread.tail / radius, 0.8)
+    if half > 0.0:
+        scale = 1.0 / np.sqrt(2.0 * own)
+        core = (1.0 - weight) * 0.25 / half * (math.erf((error + half) * scale) - math.erf((error - half) * scale))
+        tail = weight * 0.5 / half / np.pi * (np.arctan((error + half) / radius) - np.arctan((error - half) / radius))
+        beyond = max(abs(error) - half, 0.0)
+        return core + tail, tail / (core + tail), beyond * beyond + radius2
     core = (1.0 - weight) * np.exp(-0.5 * error * error / variance) / np.sqrt(2.0 * np.pi * variance)
     tail = weight * radius / np.pi / (error * error + radius2)
     return core + tail, tail / (core + tail), error * error + radius2
 
 
+@njit(cache=True, error_model="numpy")
+def wide_part(error, variance, qx, qy, qz, k0, spread):
+    """(shift along r, squared radius along r, along t) of a spot's tail, 1/angstrom or its square.
+
+    Seen through a Gaussian spectrum it is round, about the foot of the normal. Through a top hat, each wavelength shows
+    its own cut, at its own place along r and the wider the farther from the lattice point: half of them, by weight, lie
+    between the quartiles of a Cauchy distribution that ends where the band does.
+    """
+    kz = k0 + qz
+    k = np.sqrt(qx * qx + qy * qy + kz * kz)
+    qn, sine, cosine = k - k0 * kz / k, np.sqrt(qx * qx + qy * qy) / k, kz / k
+    qr = k0 * sine
+    half = spread.flat * qn
+    own = variance - spread.bandwidth * qn * qn
+    if half * half < 0.01 * own:
+        radius2 = spread.knee * spread.knee + variance - spread.domain + error * error
+        return 0.0, radius2, radius2
+    lean = (-spread.mosaic * qn * qr + spread.divergence * k0 * k0 * cosine * sine) / own
+    steep = qr / qn - lean
+    radius2 = spread.knee * spread.knee + own - spread.domain
+    radius = np.sqrt(radius2)
+    first, last = np.arctan((error - half) / radius), np.arctan((error + half) / radius)
+    low = radius * np.tan(0.75 * first + 0.25 * last)
+    middle = radius * np.tan(0.5 * first + 0.5 * last)
+    high = radius * np.tan(0.25 * first + 0.75 * last)
+    across = radius2 + middle * middle
+    return -(error - middle) / qn * qr - middle * lean, across + (0.5 * (high - low) * steep) ** 2, across
+
+
 @njit(cache=True, error_model="numpy", inline="always")
-def partiality(error, variance, spread):
+def partiality(error, variance, qn, spread):
     """Share of what a reflection would show on the sphere itself that it shows at this excitation error."""
-    return excited(error, variance, spread)[0] / excited(0.0, variance, spread)[0]
+    return excited(error, variance, qn, spread)[0] / excited(0.0, variance, qn, spread)[0]
 
 
 @njit(cache=True, error_model="numpy")
@@ -108,7 +175,8 @@ def fill_excited(q, k0, spread, out):
     """Fill out (n,) with the excited density at q (n, 3)."""
     for i in range(q.shape[0]):
         error, variance, _, _, _ = ellipse(q[i, 0], q[i, 1], q[i, 2], k0, spread)
-        out[i] = excited(error, variance, spread)[0]
+        qn = (q[i, 0] ** 2 + q[i, 1] ** 2 + q[i, 2] ** 2) / (2.0 * k0)
+        out[i] = excited(error, variance, qn, spread)[0]
 
 
 def excited_all(q, k0, spread):

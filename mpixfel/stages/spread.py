@@ -14,14 +14,19 @@ MOSAIC_VARIANCE = 1.0 / 5.0
 TYPICAL_DOMAIN_ANGSTROM = 1000.0
 TYPICAL_HALF_MOSAICITY_DEG = 0.1
 UNKNOWN = 0.7            # standard deviation of the logarithm of a width that the run has not learnt
+BROAD = 0.01             # bandwidth from which a spectrum is flat
 LEAST_BANDWIDTH = 1e-4   # monochromators leave that much
 
 
 def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0):
-    """`Spread` of a domain size, half mosaicity, bandwidth and divergence (full width at half maximum)."""
+    """`Spread` of a domain size, half mosaicity, bandwidth and divergence (full widths at half maximum).
+
+    A bandwidth above `BROAD` is what mirrors or multilayers let through: a top hat; below it is taken as Gaussian.
+    """
+    flat = 0.5 * bandwidth_fwhm if bandwidth_fwhm > BROAD else 0.0
     return Spread(DOMAIN_VARIANCE / domain_size_angstrom ** 2,
                   MOSAIC_VARIANCE * np.radians(half_mosaicity_deg) ** 2,
-                  (bandwidth_fwhm / FWHM) ** 2, (divergence_rad / FWHM) ** 2,
+                  flat ** 2 / 3.0 if flat else (bandwidth_fwhm / FWHM) ** 2, flat, (divergence_rad / FWHM) ** 2,
                   TAIL_WEIGHT * TAIL_RADIUS / domain_size_angstrom, TAIL_RADIUS / domain_size_angstrom)
 
 
@@ -43,4 +48,4 @@ def width_prior(context):
 def describe(spread):
     """(domain size in angstrom, half mosaicity in degrees, bandwidth as relative full width) of a `Spread`."""
     return (np.sqrt(DOMAIN_VARIANCE / spread.domain), np.degrees(np.sqrt(spread.mosaic / MOSAIC_VARIANCE)),
-            FWHM * np.sqrt(spread.bandwidth))
+            2.0 * spread.flat or FWHM * np.sqrt(spread.bandwidth))
