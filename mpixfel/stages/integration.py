@@ -7,7 +7,7 @@ from scipy.special import log_ndtr
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
 from mpixfel.kernels.integrate import Spots, measure, spots
-from mpixfel.kernels.levels import levels
+from mpixfel.kernels.levels import UNBOUND, levels
 from mpixfel.kernels.predict import Predictions, predict, room
 from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
@@ -42,8 +42,9 @@ class Prepared:
                         for ss, fs in (p.shape for p in context.detector.panels)]
 
     def next_stamp(self):
-        """A number never given before: backgrounds of another image or pass do not count."""
+        """A number never given before: backgrounds of another image or pass do not count, nor do their bounds."""
         self.stamp += 1
+        self.levels.bound[0] = UNBOUND
         return self.stamp
 
 
