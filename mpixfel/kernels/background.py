@@ -101,7 +101,8 @@ def profile(values, boxes, n_sigma, quantum, bins, out):
     ----------
     values : (B, m) float32
     boxes : (B, 3) float32
-        Count, mean and variance of each box; samples beyond `n_sigma` deviations plus `quantum` are left out.
+        Count, mean and variance of each box; samples beyond `n_sigma` deviations plus `quantum` count as that far off:
+        a bright ring must be seen, and a spot not mistaken for one.
     bins : (B, m / RUN) int32
         Ring of each run of samples.
     out : (n, 2) float32
@@ -116,9 +117,9 @@ def profile(values, boxes, n_sigma, quantum, bins, out):
             total, count = ZERO, ZERO
             for k in range(RUN):
                 v = values[b, RUN * i + k] - boxes[b, 1]
-                inside = abs(v) <= reach
-                total += v if inside else ZERO
-                count += ONE if inside else ZERO
+                if v == v:
+                    total += min(max(v, -reach), reach)
+                    count += ONE
             out[bins[b, i], 0] += total * scale
             out[bins[b, i], 1] += count
 

@@ -60,10 +60,10 @@ class Rings:
     def excess(self, geometry, quantum):
         """(n,) what each ring adds to the background, in standard deviations of a pixel; 0 where that may be chance."""
         self._sort(geometry)
-        kernel.profile(self.boxes.values, self.boxes.pooled, np.float32(4), np.float32(3 * quantum), self.bins,
+        kernel.profile(self.boxes.values, self.boxes.pooled, np.float32(3), np.float32(quantum), self.bins,
                        self.sums)
         total, count = self.sums.T
-        least = np.maximum(total - 2 * np.sqrt(count), 0) / np.maximum(count, 1)
+        least = np.maximum(total - 3 * np.sqrt(count), 0) / np.maximum(count, 1)
         wider = np.maximum(least, np.maximum(np.roll(least, 1), np.roll(least, -1)))
         return wider
 

@@ -24,6 +24,7 @@ from mpixfel.stages.tail import Tail
 
 ROOM = 1 << 18       # candidate pixels of an image
 MAX_PEAKS = 4096
+POWDER = 1.0         # a ring this many standard deviations (of a pixel) bright all around is left out
 LEAK = 0.05          # what a true spot gives to the eight pixels around its largest, at the very least
 
 
@@ -58,7 +59,7 @@ class RobustFinder:
         rings = prepared.rings.excess(shot.geometry, background.quantum)
         radius = prepared.rings.radius(shot.geometry, summits["panel"], summits["s"], summits["f"])
         ring = rings[np.minimum((radius / WIDTH).astype(int), len(rings) - 1)]
-        keep = self._stands_out(summits, background, ring, prepared) & self._compact(summits)
+        keep = self._stands_out(summits, background, ring, prepared) & self._compact(summits) & (ring < POWDER)
         keep[keep] &= ~crowded(radius[keep])
         return summits[keep]
 
