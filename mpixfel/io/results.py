@@ -146,6 +146,12 @@ class Results:
         with h5py.File(self.folder / "run.h5", "r") as f:
             return plain(f["config"])
 
+    @cached_property
+    def written(self):
+        """[(seconds since 1970, events)] of each segment, oldest first; [] for a run that has ended."""
+        pieces = [] if self.complete else self._pieces
+        return [(piece.path.stat().st_mtime, piece.lengths["events"]) for piece in pieces]
+
     def told(self, row):
         """(name, message) of an event: its source's own name, and why it ended there in words."""
         if self.complete:

@@ -38,7 +38,7 @@ def ring_radius_mm(resolution_angstrom, wavelength_angstrom, distance_m):
 
 
 def draw_image(axes, image, shot, peaks=None, reflections=None, title="", names=(), window_mm=None, max_edge=2400,
-               cell_axes=None, limits=None):
+               cell_axes=None, limits=None, show_mask=False):
     """Draw one assembled image on matplotlib axes.
 
     Parameters
@@ -55,21 +55,21 @@ def draw_image(axes, image, shot, peaks=None, reflections=None, title="", names=
         Reciprocal axes of the lattices, drawn as arrows from the beam's centre.
     limits : (vmin, vmax), optional
         Contrast in photons; chosen from the image where not given.
+    show_mask : bool
+        Bad pixels are orange; otherwise they look like the gaps between panels.
     """
-    from matplotlib.patches import Circle
-
     picture = assemble(image, shot.geometry, max_edge, window_mm)
     vmin, vmax = limits or contrast(image)
     axes.set_facecolor("#e8e4da")
     axes.imshow(np.ma.masked_invalid(picture.image), extent=picture.extent_mm, cmap="gray_r", vmin=vmin, vmax=vmax,
                 interpolation="nearest", origin="upper", aspect="equal")
-    distance = abs(shot.geometry.origin[:, 2].mean())
-    for d in ring_resolutions_angstrom(shot.geometry, shot.wavelength_angstrom):
-        radius = ring_radius_mm(d, shot.wavelength_angstrom, distance)
-        axes.add_patch(Circle((0, 0), radius, fill=False, lw=0.5, ls=(0, (4, 4)), color="#7a5195", alpha=0.8))
-        label = axes.annotate(f"{d:g} Å", (-radius * 0.7071, radius * 0.7071), fontsize=7, color="#7a5195",
-                              annotation_clip=True)
-        label.set_clip_on(True)
+    if show_mask:
+        from matplotlib.colors import ListedColormap
+
+        bad = assemble(np.isnan(image).astype(np.float32), shot.geometry, max_edge, window_mm).image > 0
+        axes.imshow(np.ma.masked_equal(bad, False), extent=picture.extent_mm, cmap=ListedColormap(["#E69F00"]),
+                    interpolation="nearest", origin="upper", aspect="equal")
+    _draw_rings(axes, shot, picture.extent_mm)
     if reflections is not None and len(reflections):
         xy = position_mm(shot.geometry, reflections["panel"], reflections["fs"], reflections["ss"])
         for k in np.unique(reflections["lattice"]):
@@ -91,6 +91,44 @@ def draw_image(axes, image, shot, peaks=None, reflections=None, title="", names=
     axes.set_title(title, fontsize=9)
 
 
+def _draw_rings(axes, shot, extent_mm):
+    """Resolution rings, each with its label where it lies inside the picture."""
+    from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
+
+    distance = abs(shot.geometry.origin[:, 2].mean())
+    left, right, bottom, top = extent_mm
+    for d in ring_resolutions_angstrom(shot.geometry, shot.wavelength_angstrom):
+        radius = ring_radius_mm(d, shot.wavelength_angstrom, distance)
+        axes.add_patch(Circle((0, 0), radius, fill=False, lw=0.6, ls=(0, (4, 4)), color="#7a5195", alpha=0.9))
+        for degrees in (45, 135, 225, 315, 0, 90, 180, 270):
+            x, y = -radius * np.cos(np.radians(degrees)), radius * np.sin(np.radians(degrees))
+            if right + 0.07 * (left - right) < x < left and bottom < y < top - 0.03 * (top - bottom):
+                axes.annotate(f"{d:g} Å", (x, y), fontsize=7, color="#5b2a86", weight="bold",
+                              path_effects=[withStroke(linewidth=2, foreground="white")])
+                break
+
+
+def save_profile_picture(path, inverse_d, lines, title):
+    """Radial profiles as a PNG; `lines`: {name: photons a pixel against 1/d}."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    styles = ("-", "--", ":", "-.")
+    for k, (name, values) in enumerate(lines.items()):
+        axes.plot(inverse_d, values, styles[k // 7 % 4], lw=1.2, color=LATTICE_COLOURS[k % 7], label=name if k < 12 else None)
+    axes.set(xlabel="1/d (1/Å)", ylabel="mean photons a pixel", title=title, xlim=(0, inverse_d[-1]), ylim=(0, None))
+    above = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
+    ticks = [d for d in (20, 10, 6, 5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.4, 1.2, 1) if 1 / d < inverse_d[-1]]
+    above.set_xticks([1 / d for d in ticks], [f"{d:g}" for d in ticks], fontsize=8)
+    above.set_xlabel("d (Å)")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
 def draw_stack(axes, stack, shot, title="", max_edge=1200, percents=(1.0, 99.5)):
     """A panel stack (a sum, a maximum, a map) in its true geometry, with rings."""
     limits = contrast(assemble(stack, shot.geometry, max_edge).image, *percents)
@@ -103,7 +141,7 @@ def _draw_axes(axes, cell_axes, extent_mm):
     for k, rows in enumerate(np.asarray(cell_axes).reshape(-1, 3, 3)[:3]):
         for name, row in zip(("a*", "b*", "c*"), rows):
             tip = span * row[:2] / np.linalg.norm(row)
-            axes.annotate(name, tip, (0, 0), fontsize=7, color=LATTICE_COLOURS[k],
+            axes.annotate(name, (0, 0), tip, fontsize=7, color=LATTICE_COLOURS[k],
                           arrowprops=dict(arrowstyle="<-", color=LATTICE_COLOURS[k], lw=0.8))
 
 

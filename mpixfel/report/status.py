@@ -8,7 +8,7 @@ import numpy as np
 from mpixfel.io.results import Results
 from mpixfel.model.event import Outcome, Reason
 from mpixfel.report.progress import time_text
-from mpixfel.report.statistics import CELL_NAMES, key_figures
+from mpixfel.report.statistics import key_figures
 
 SILENT_S = 120.0      # a run that has not been heard of for so long, and has not ended, is taken to be stuck or dead
 BARS = "▁▂▃▄▅▆▇█"
@@ -42,6 +42,7 @@ def state_of(run, now=None):
         "cells": [{"mean": mean.tolist(), "spread": spread.tolist(), "lattices": int(count)} for mean, spread, count
                   in zip(figures["cell_mean"], figures["cell_spread"], figures["cell_count"])],
         "reasons": reasons(events), "along": along(events), "ranks": ranks(events),
+        "speeds": speeds(results.written, status.get("started")),
         "warnings": last_warnings(results.folder), "bytes": folder_bytes(results.folder),
         "disk_free_bytes": shutil.disk_usage(results.folder).free,
     }
@@ -71,6 +72,16 @@ def ranks(events):
     spent = sum(events[name].astype(float) for name in events.dtype.names if name.startswith("time_"))
     return [{"rank": int(r), "events": int(mine.sum()), "ms_an_event": float(1e3 * spent[mine].mean())}
             for r in np.unique(events["rank"]) for mine in (events["rank"] == r,)]
+
+
+def speeds(written, started):
+    """[events a second] while each segment was filled, oldest first."""
+    out, before = [], started
+    for moment, n_events in written:
+        if before is not None and moment > before:
+            out.append(n_events / (moment - before))
+        before = moment
+    return out
 
 
 def last_warnings(folder, n=3):
@@ -148,15 +159,21 @@ def page(state, width=80):
     counts.add_row("rate", speed, left)
     parts.append(counts)
     bar_width = inner - 10
+    if len(state["speeds"]) > 1:
+        top = max(state["speeds"])
+        parts.append(Text(f"{'speed':<9} {spark([s / top for s in state['speeds']], bar_width)}", no_wrap=True))
     for name in ("hits", "indexed"):
         parts.append(Text(f"{name:<9} {spark(state['along'][name], bar_width)}", no_wrap=True))
     for cell in state["cells"]:
-        values = "  ".join(f"{n} {m:.2f}±{s:.2f}" for n, m, s in zip(CELL_NAMES, cell["mean"], cell["spread"]))
-        parts.append(Text(f"cell of {cell['lattices']} lattices: {values}"))
+        values = "  ".join(f"{n} {m:.2f}±{s:.2f}" if s > 1e-6 * m else f"{n} {m:g}"
+                           for n, m, s in zip(("a", "b", "c", "α", "β", "γ"), cell["mean"], cell["spread"]))
+        parts.append(Text(f"cell ({cell['lattices']}): {values}"))
     if state["reasons"]:
         parts.append(Text("not indexed: " + ", ".join(f"{why} {n}" for why, n in state["reasons"][:6])))
     if state["ranks"]:
         times = [r["ms_an_event"] for r in state["ranks"]]
+        if len(times) > 1:
+            parts.append(Text(f"{'ranks, ms':<9} {spark([t / max(max(times), 1e-9) for t in times], bar_width)}", no_wrap=True))
         slowest = max(state["ranks"], key=lambda r: r["ms_an_event"])
         parts.append(Text(f"{state['n_ranks'] or len(times)} ranks: {np.median(times):.1f} ms an event (median), slowest "
                           f"rank {slowest['rank']} with {slowest['ms_an_event']:.1f} ms"))
