@@ -63,10 +63,11 @@ def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
             two_rows(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs, w * fs * fs + rest,
                      c * t * t, b * t, v * ft, w * ft * ft + rest, a, u, core)
             continue
-        for i in range(3):
+        work.profile[y, :nx] = np.float32(0.0)
+        for _ in range(3):
             fs = s - aside_y
             row_of_three(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs,
-                         w * fs * fs + rest, a, u, core, np.float32(min(i, 1)))
+                         w * fs * fs + rest, a, u, core)
             s += step
 
 
@@ -111,14 +112,13 @@ def two_rows(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, r0, r1
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def row_of_three(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, a, u, core, keep):
-    """Add one row of points, three a pixel, to `keep` times what a row of pixels holds."""
+def row_of_three(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, a, u, core):
+    """Add one row of points, three a pixel, to a row of pixels."""
     for x in range(nx):
         f = column[x] + offset
         g = f + step
-        profile[y, x] = (keep * profile[y, x] + density(f, aside, p0, p1, a, q1, q0, u, core)
-                         + density(g, aside, p0, p1, a, q1, q0, u, core)
-                         + density(g + step, aside, p0, p1, a, q1, q0, u, core))
+        profile[y, x] += (density(f, aside, p0, p1, a, q1, q0, u, core) + density(g, aside, p0, p1, a, q1, q0, u, core)
+                          + density(g + step, aside, p0, p1, a, q1, q0, u, core))
 
 
 class Foreground(NamedTuple):
