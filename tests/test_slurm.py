@@ -72,8 +72,10 @@ def test_a_run_near_its_time_limit_ends_in_order_is_requeued_and_goes_on(cluster
     cluster.wait(lambda: cluster.job(number)["Restarts"] == "1", 75)
     job = cluster.job(number)
     assert job["Requeue"] == "1" and job["NumTasks"] == "2"
-    cluster.call("scontrol", "update", f"JobId={number}", "StartTime=now")  # without the pause after a requeue
-    assert cluster.wait_for(number, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
+    # Without the pause after a requeue, and without another warning.
+    cluster.call("scontrol", "update", f"JobId={number}", "StartTime=now", "TimeLimit=10")
+    state = cluster.wait_for(number, "COMPLETED", "FAILED")["JobState"]
     log = (trial / "stdout" / f"{number}.out").read_text()
+    assert state == "COMPLETED", log
     assert log.count("start -n 2") == 2 and log.count("asked to end") == 1
     assert f"-c {trial}/run.cfg --resume" in log
