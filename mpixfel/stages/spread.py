@@ -5,12 +5,14 @@ from mpixfel.kernels.spots import Spread
 
 FWHM = 2.3548200450309493        # full width at half maximum of a normal distribution of unit sigma
 # A ball of diameter D scatters as (3 j1(x) / x)^2, x = pi D q. Its cut by planes, smoothed a little, is followed best
-# by 0.6 of a normal distribution of variance 1.75 and 0.4 of a Cauchy distribution of half width 1.95, in x.
-DOMAIN_VARIANCE = 1.75 / np.pi ** 2
-TAIL_RADIUS = 1.95 / np.pi
+# by 0.6 of a normal distribution of variance 1.75 and 0.4 of a Cauchy distribution of half width 1.95, in x. The size
+# of a domain is the edge of the cube of the ball's volume.
+BALL = (6.0 / np.pi) ** (1.0 / 3.0)
+DOMAIN_VARIANCE = 1.75 / (np.pi * BALL) ** 2
+TAIL_RADIUS = 1.95 / (np.pi * BALL)
 TAIL_WEIGHT = 0.4
-# Orientations that fill a ball of radius eta have the variance eta^2 / 5 about each axis.
-MOSAIC_VARIANCE = 1.0 / 5.0
+# Within the half mosaicity lie 95 % of the orientations about any one axis: two standard deviations.
+MOSAIC_VARIANCE = 1.0 / 4.0
 TYPICAL_DOMAIN_ANGSTROM = 1000.0
 TYPICAL_HALF_MOSAICITY_DEG = 0.1
 UNKNOWN = 0.7            # standard deviation of the logarithm of a width that the run has not learnt
