@@ -65,7 +65,9 @@ class RobustFinder:
 
     def _stands_out(self, summits, background, ring, prepared):
         """(n,) bool: above the own background, above every line through the peak, and in more than one pixel."""
-        quantum, variance = background.quantum, background.variance[summits["box"]].astype(float)
+        quantum, box = background.quantum, summits["box"]
+        # Where the own background is brighter than that of the box, so is its noise.
+        variance = background.variance[box] + quantum * np.maximum(summits["background"] - background.mean[box], 0.0)
         bar = prepared.tail.bar(9 * variance, quantum)
         powder = 1.5 * ring * np.sqrt(variance)
         rise = np.maximum(summits["level"] - summits["background"], powder)
