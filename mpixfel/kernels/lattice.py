@@ -10,7 +10,7 @@ import numpy as np
 from mpixfel.kernels.vectors import kernel
 
 f32 = np.float32
-_COSINES = np.cos(2 * np.pi * (np.arange(16) + 0.5) / 16)
+COSINES = np.cos(2 * np.pi * (np.arange(16) + 0.5) / 16)
 
 
 @kernel
@@ -27,7 +27,7 @@ def expected_scores(length, q, out):
         for j in range(q.shape[1]):
             centre, reach = along * q[2, j], across * np.sqrt(q[0, j] * q[0, j] + q[1, j] * q[1, j])
             for k in range(steps):
-                p = centre + reach * _COSINES[k]
+                p = centre + reach * COSINES[k]
                 t = 1.0 - 2.0 * abs(p - np.rint(p))
                 t = t * t
                 total += t * t
@@ -54,11 +54,11 @@ def scan_directions(directions, length, q, expected, out):
 
 
 @kernel
-def refine_axis(x, y, z, q, limit):
-    """One round of least squares of a real-space vector (x, y, z) against q (3, M) float32: the vector and how many
-    spots lie within `limit` cycles of an integer; (0, 0, 0, 0) where the equations have no solution."""
+def refine_axis(x, y, z, q, count, limit):
+    """One round of least squares of a real-space vector (x, y, z) against the first `count` of q (3, M) float32: the
+    vector and how many spots lie within `limit` cycles of an integer; (0, 0, 0, 0) where the equations have no solution."""
     a00 = a01 = a02 = a11 = a12 = a22 = b0 = b1 = b2 = n = f32(0.0)
-    for j in range(q.shape[1]):
+    for j in range(count):
         a, b, c = q[0, j], q[1, j], q[2, j]
         p = x * a + y * b + z * c
         h = np.rint(p)
@@ -111,7 +111,7 @@ def refine_axes(candidates, directions, length, q, tolerance, limits, least, axe
         x, y, z = directions[0, i] * f32(length), directions[1, i] * f32(length), directions[2, i] * f32(length)
         used = f32(0.0)
         for limit in limits:
-            x, y, z, used = refine_axis(x, y, z, q, limit)
+            x, y, z, used = refine_axis(x, y, z, q, q.shape[1], limit)
         size = np.sqrt(x * x + y * y + z * z)
         if used < least or abs(size - length) > tolerance * length:
             continue

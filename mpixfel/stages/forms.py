@@ -42,6 +42,12 @@ class Form:
         """Angstrom."""
         return float(np.linalg.norm(self.axes[2]))
 
+    def real_axes(self, rotation, strain):
+        """(3, 3) rows: the reduced axes in the laboratory frame, angstrom."""
+        matrix = np.empty((3, 3))
+        lattice_matrix(rotation, strain, self.reciprocal, matrix)
+        return np.linalg.inv(matrix)
+
 
 def make_form(cell, allowed=0.01, forbidden=0.002):
     """`Form` of a `UnitCell`; `allowed` and `forbidden`: see `strain_precision`."""
@@ -53,6 +59,13 @@ def make_form(cell, allowed=0.01, forbidden=0.002):
                 tuple(_scan_axis(axes, k, loose) for k in range(3)),
                 _settings(axes, strict, lattice_rotations(axes, SIMILAR)),
                 strain_precision(turns, allowed, forbidden), *_points(reciprocal, turns))
+
+
+def plain_form(axes, strain):
+    """`Form` of reduced axes (3, 3), angstrom, for fits alone: strain of that size, nothing to search with."""
+    reciprocal = np.ascontiguousarray(np.linalg.inv(axes).T)
+    return Form(None, axes, reciprocal, np.eye(3, dtype=int), (), np.zeros((0, 3, 3)), np.eye(6) / strain ** 2,
+                np.zeros((0, 3)), np.zeros(0), np.zeros(0, bool))
 
 
 def _scan_axis(axes, k, rotations):
@@ -120,6 +133,4 @@ def strain_precision(rotations, allowed, forbidden):
 
 def lattice_axes(form, rotation, strain):
     """(3, 3) rows a*, b*, c* of the conventional cell, laboratory frame, 1/angstrom."""
-    matrix = np.empty((3, 3))
-    lattice_matrix(rotation, strain, form.reciprocal, matrix)
-    return np.linalg.inv(form.conventional @ np.linalg.inv(matrix)).T
+    return np.linalg.inv(form.conventional @ form.real_axes(rotation, strain)).T

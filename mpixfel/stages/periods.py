@@ -1,0 +1,147 @@
+"""The cell of one pattern, where none is known."""
+from typing import NamedTuple
+
+import numpy as np
+
+from mpixfel.kernels import fit, periods
+from mpixfel.kernels.match import Q, Q2, WEIGHT, subset
+from mpixfel.kernels.vectors import keep_best
+from mpixfel.model.symmetry import reduce_basis
+from mpixfel.stages.forms import plain_form
+from mpixfel.stages.search import columns, judge, knowledge, schedule, spread
+
+SCAN_SPOTS = 64
+CYCLES = 0.3            # of the highest order between neighbours on the grid
+GRID_POINTS = 250_000
+REACHES = (0.12, 0.2, 0.35, 0.6, 1.0)   # shares of the spots' resolution, a scan for each
+LEAST_AXIS, LEAST_VOLUME = 3.5, 60.0    # angstrom, angstrom^3
+VECTORS_KEPT, VECTORS_COMBINED, TRIPLES_FITTED = 96, 24, 8
+REFINE_LIMIT = 0.25
+STRAIN = 0.05           # how far a combination of rough vectors may be off
+
+
+class Candidate(NamedTuple):
+    """A cell that one pattern suggests."""
+
+    log_odds: float
+    axes: np.ndarray        # (3, 3) rows: reduced real axes, laboratory frame, angstrom
+    n_matched: int
+    n_spots: int
+
+
+def candidate_cell(spots, wavelength, shift_sigma, work):
+    """The best `Candidate` of a spot table (see `kernels.match`), or None.
+
+    shift_sigma: standard deviation of the pattern's shift, radians.
+    """
+    n = int(spots[WEIGHT].sum())
+    if n < 6:
+        return None
+    ascending = subset(spots, np.argsort(spots[Q2, :n], kind="stable"))
+    vectors = lattice_vectors(ascending, n, wavelength)
+    if len(vectors) < 3:
+        return None
+    some = subset(ascending, spread(n, 96))
+    best = None
+    for axes in combinations(vectors, some):
+        one = fitted(axes, ascending, n, wavelength, shift_sigma, work)
+        if one and (best is None or one.log_odds > best.log_odds):
+            best = one
+    return best
+
+
+def lattice_vectors(spots, n, wavelength):
+    """(k, 3) refined vectors, best first: spots is a table of n spots, ascending |q|."""
+    norm, rough = np.sqrt(spots[Q2, :n]), []
+    for share in REACHES:
+        within = int(np.searchsorted(norm, share * norm[-1] * 1.0001))
+        if within >= min(n, 8):
+            rough.append(scan(spots, within, wavelength))
+    rough = np.concatenate(rough)
+    q = columns(spots, np.arange(n))
+    steps = np.unique(np.minimum(q.shape[1], 8 * np.ceil(np.array([12, 20, 32, 50, 80, 128, 200, 320]) / 8))).astype(int)
+    refined = np.empty_like(rough)
+    periods.refine_vectors(rough, q, steps[steps <= q.shape[1]], np.float32(REFINE_LIMIT), refined)
+    odds = np.empty(len(refined))
+    periods.vector_odds(refined, subset(spots, spread(n, 128)), odds)
+    kept = []
+    for i in np.argsort(-odds, kind="stable"):
+        if len(kept) == VECTORS_COMBINED or not odds[i] > 0:
+            break
+        v = refined[i]
+        size = np.linalg.norm(v)
+        if size > LEAST_AXIS and all(min(np.linalg.norm(v - u), np.linalg.norm(v + u)) > 0.02 * size for u in kept):
+            kept.append(v)
+    return np.array(kept).reshape(-1, 3)
+
+
+def scan(spots, n, wavelength):
+    """(k, 3) vectors at which spots of a table (ascending |q|, the first n) have high scores."""
+    q = columns(spots, spread(n, SCAN_SPOTS))
+    reach = float(np.sqrt(spots[Q2, n - 1]))
+    step = CYCLES / reach
+    step_z = 2 * CYCLES / (wavelength * reach ** 2)
+    radius = (GRID_POINTS * step ** 2 * step_z / (2 * np.pi / 3)) ** (1 / 3)
+    side, layers = 2 * int(radius / step) + 1, int(radius / step_z) + 1
+    out = np.empty((layers, side, side), np.float32)
+    periods.scan_ball(radius, max(LEAST_AXIS, 0.7 / reach), step, step_z, q, np.empty((2, 48)), out)
+    index, best = np.empty(VECTORS_KEPT, np.int64), np.empty(VECTORS_KEPT, np.float32)
+    kept = keep_best(out.ravel(), 4, index, best)
+    k, j, i = np.unravel_index(index[:kept][best[:kept] > 0], out.shape)
+    return np.column_stack([(i - side // 2) * step, (j - side // 2) * step, k * step_z])
+
+
+def combinations(vectors, spots):
+    """Bases (3, 3) of the best few lattices that three of the vectors span."""
+    room = len(vectors) * (len(vectors) - 1) * (len(vectors) - 2) // 6
+    triples, scores = np.empty((room, 3), np.int64), np.empty(room)
+    n = periods.triple_odds(vectors, spots, LEAST_VOLUME, 0.7, 0.004, triples, scores, np.empty((2, 3, 3)))
+    kept, volumes = [], []
+    for t in np.argsort(-scores[:n], kind="stable"):
+        if len(kept) == TRIPLES_FITTED:
+            break
+        axes = vectors[triples[t]]
+        volume = abs(np.linalg.det(axes))
+        # The same lattice comes in many bases, of the same volume and odds.
+        if not any(abs(volume / v - 1) < 0.02 and abs(scores[t] - s) < 0.02 * abs(s) for v, s in volumes):
+            kept.append(axes)
+            volumes.append((volume, scores[t]))
+    return kept
+
+
+def fitted(axes, spots, n, wavelength, shift_sigma, work):
+    """`Candidate` of real axes (3, 3), fitted to a table of n spots and made primitive; None where the fit fails."""
+    for _ in range(4):
+        form = plain_form(reduce_basis(axes), STRAIN)
+        known = knowledge(form.precision, shift_sigma, wavelength, STRAIN)
+        rotation, free, score = np.eye(3)[None].copy(), np.zeros((1, 8)), np.empty(1)
+        fit.fit_many(spots, form.reciprocal, known.precision, schedule(0.0, 0.006, 5, 3), fit.N_PARAMETERS, rotation,
+                     free, score, work)
+        if not np.isfinite(score[0]):
+            return None
+        found = judge(spots, n, form, known, rotation[0], free[0], work)
+        axes = form.real_axes(rotation[0], free[0, 2:])
+        finer = centred(found.indices[found.member > 0.5])
+        if finer is None:
+            break
+        axes = finer @ axes
+    return Candidate(found.log_odds, reduce_basis(axes), int(np.sum(found.member > 0.5)), n)
+
+
+# Rows: u with which (u . h) mod 2, and mod 3, is tested.
+_CLASSES = {p: np.array([(i, j, k) for i in range(p) for j in range(p) for k in range(p)
+                         if (i, j, k) != (0, 0, 0) and ([x for x in (i, j, k) if x][0] == 1)]) for p in (2, 3)}
+
+
+def centred(indices, share=0.97):
+    """(3, 3) basis of a finer real lattice that indices (n, 3) allow, or None: all have (u . h) divisible by 2 or 3."""
+    if len(indices) < 8:
+        return None
+    for p, classes in _CLASSES.items():
+        good = np.mean((indices @ classes.T) % p == 0, axis=0)
+        best = int(np.argmax(good))
+        if good[best] >= share:
+            basis = np.eye(3)
+            basis[int(np.flatnonzero(classes[best])[0])] = classes[best] / p
+            return basis
+    return None
