@@ -55,8 +55,11 @@ def module_rows(name, rows, options, known, r):
     what is unknown stays as it is: `Resolution.build` refuses it.
     """
     table, out = {o.key: o for o in old_options.MODULES.get(name, ())}, []
+    refused = _contradictions(name, rows, r)
     for g in rows:
         old = table.get(g.key)
+        if g.key in refused:
+            continue
         if g.key in options and old:
             unset = is_unset(g.text, options[g.key][0].metadata.get("choices", ()))
             out += [] if unset else [_value_here(g, old, r)]
@@ -71,7 +74,6 @@ def module_rows(name, rows, options, known, r):
             out += _targets(g, old, known)
         elif typed(g, old, r):
             r.without_effect(old.reason or f"{name} has no such option here", g.key)
-    _contradictions(name, rows, r)
     return out
 
 
@@ -105,27 +107,33 @@ def typed(given, old, r):
 
 
 def _contradictions(name, rows, r):
-    """What the old program refused when it started."""
+    """Refuse what the old program refused when it started; returns the options that need no second look."""
+    refused = set()
     given = {g.key: g for g in rows if not is_unset(g.text)}
     flags = given["distl_flags"].text.split() if "distl_flags" in given else []
     if {"permissive", "restrictive"} <= set(flags):
         r.refuse("distl_flags: permissive and restrictive exclude each other", given["distl_flags"].origin,
                  "keep one of them")
+        refused.add("distl_flags")
     elif set(flags) - {"permissive", "restrictive"}:
         r.refuse(f"distl_flags: {given['distl_flags'].text!r} is not allowed", given["distl_flags"].origin,
                  "write permissive or restrictive")
+        refused.add("distl_flags")
     if "distl_min_peaks" in given and not flags:
         r.refuse("distl_min_peaks without distl_flags", given["distl_min_peaks"].origin,
                  "add distl_flags = permissive or restrictive")
     if "roi" in given and "distl_min_peaks" in given:
         r.refuse("roi and distl_min_peaks exclude each other", given["roi"].origin, "take one of them away")
+        refused.add("roi")
     if "roi" in given and name == "mod_hitfind" and not _ROI.match(given["roi"].text):
         r.refuse(f"roi: {given['roi'].text!r} is not a region", given["roi"].origin,
                  "write fast_low:fast_high,slow_low:slow_high")
+        refused.add("roi")
     for one, other in (("dark_path", "dark_stddev"), ("photon_threshold", "two_photon_threshold"),
                        ("integration_basename", "integration_dirname")):
         if one in given and other not in given:
             r.refuse(f"{one} without {other}", given[one].origin, f"add {other} = ...")
+    return refused
 
 
 def phil_rows(rows, r):
