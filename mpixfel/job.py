@@ -105,7 +105,8 @@ def identity(job):
 
 # Options that may change when a run goes on: they change where and how, not what is found.
 FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "max_failures",
-        "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "log_format")
+        "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "event_lines",
+        "log_format")
 
 
 def refuse_other_job(job):

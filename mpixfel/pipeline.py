@@ -132,16 +132,18 @@ def take(index, job, chain, context, run_file, tally, powder):
         return
     powder.add(index, record)
     run_file.add(record, index)
-    tell(record, job.settings.verbosity)
+    tell(record, index, job.settings, run_file.comm.rank)
     tally.count(record, run_file.bytes, time.perf_counter() - began)
 
 
-def tell(record, verbosity):
-    """A failure goes to the log; with --verbose there is a line for each event."""
+def tell(record, index, settings, rank):
+    """A failure goes to the log; on request, or with --verbose, there is a line for each event."""
     if record.outcome == Outcome.failed:
         log.EVENTS.warning("%s failed: %s: %s\n%s", record.id.name, record.skip.reason.name, record.skip.detail,
                            record.traceback)
-    if verbosity > 0:
+    if settings.run.event_lines:
+        print(log.event_line(record, index, rank, settings.stage("hitfinding").min_peaks, settings.run.log_format), flush=True)
+    elif settings.verbosity > 0:
         why = f"{record.skip.reason.name} {record.skip.detail}" if record.skip else ""
         print(f"{record.id.name}: {record.outcome.name}, {len(record.peaks)} peaks, {len(record.lattices)} lattices {why}",
               flush=True)

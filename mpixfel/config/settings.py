@@ -58,6 +58,8 @@ class RunOptions:
     max_failures: int = option(1000, "the run ends when more events than this have failed", low=0)
     event_timeout_s: float = option(300.0, "an event that takes longer fails; 0: no limit", unit="s", low=0)
     report: bool = option(True, "write report.html, report.json and report.pdf at the end")
+    event_lines: bool = option(False, "print a line for each event: Spotfinder YES HIT ..., or with log_format = json an "
+                                      "object")
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 
     def __post_init__(self):

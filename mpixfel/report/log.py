@@ -4,6 +4,8 @@ import logging
 import sys
 from pathlib import Path
 
+from mpixfel.model.event import Outcome
+
 LOGGER = logging.getLogger("mpixfel")
 EVENTS = logging.getLogger("mpixfel.event")   # what happens to single events: in the log, not on the terminal
 
@@ -69,3 +71,25 @@ class Objects(logging.Formatter):
     def format(self, record):
         return json.dumps({"time": self.formatTime(record), "rank": self.rank, "level": record.levelname,
                            "message": record.getMessage()})
+
+
+def event_line(record, number, rank, threshold, form="text"):
+    """One event in one line, for those who grep: in the old system's words, or as a JSON object.
+
+    Parameters
+    ----------
+    record : Record
+    number : int
+        The event's position in the run.
+    threshold : int
+        Least number of peaks of a hit.
+    """
+    hit = record.outcome in (Outcome.hit, Outcome.indexed)
+    if form == "text":
+        return (f"Subprocess {rank:02d}: Spotfinder {'YES HIT' if hit else 'NO  HIT'} image #{number:05d} @ {record.id.name}; "
+                f"{len(record.peaks)} spots {'>=' if len(record.peaks) >= threshold else '<'} {threshold}"
+                + (f"; {len(record.lattices)} lattices" if len(record.lattices) else ""))
+    return json.dumps({"event": number, "name": record.id.name, "rank": rank, "outcome": record.outcome.name,
+                       "reason": record.skip.reason.name if record.skip else "none", "stopped_by": record.stopped_by,
+                       "peaks": len(record.peaks), "lattices": len(record.lattices),
+                       "reflections": len(record.reflections), "seconds": round(sum(record.seconds.values()), 6)})
