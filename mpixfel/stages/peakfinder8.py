@@ -15,6 +15,7 @@ from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
 from mpixfel.stages.rings import moved
 
+FLOOR_PHOTONS = 4.0   # the clipped sigma of a thin background is below a photon, and every photon would be a peak
 SAMPLES = 64          # pixels of a radial bin that are looked at
 ROOM = 1 << 18        # candidate pixels of an image
 MAX_AREA = 1 << 14    # pixels of a peak that can be counted
@@ -24,7 +25,8 @@ MAX_AREA = 1 << 14    # pixels of a peak that can be counted
 class Peakfinder8:
     """Radial thresholds, flood fill, local background."""
 
-    threshold: float = option(0.0, "least value of a pixel of a peak (CrystFEL's default is 800)", "ADU")
+    threshold: float | None = option(None, "least value of a pixel of a peak (CrystFEL's default: 800); none: four photons",
+                                     "ADU")
     min_snr: float = option(5.0, "least sum of a peak over the sigma of a background pixel; also where the radial "
                                  "statistics are clipped", low=0.0)
     min_pix_count: int = option(2, "least number of pixels of a peak", low=1)
@@ -49,7 +51,8 @@ class Peakfinder8:
         data = prepared.in_adu(image.photons, shot.gain)
         # In one gain for all panels, the threshold is brought to the image; otherwise the image to ADU.
         unit = 1.0 if data is not image.photons else float(shot.gain[0])
-        upper = prepared.thresholds(data, np.float32(self.min_snr), np.float32(self.threshold / unit))
+        floor = FLOOR_PHOTONS * float(np.median(shot.gain)) if self.threshold is None else self.threshold
+        upper = prepared.thresholds(data, np.float32(self.min_snr), np.float32(floor / unit))
         found = prepared.peaks(self, data, upper)
         if not self.use_saturated:
             limit = np.array([p.max_adu for p in prepared.detector.panels])[found[:, 0].astype(int)]

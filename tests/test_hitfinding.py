@@ -1,0 +1,195 @@
+"""Hits and peaks against truth: the simulated sets, and frames of rings, streaks and shadows without a crystal."""
+import h5py
+import numpy as np
+import pytest
+from powder_frames import FRAMES, frame_without_crystal
+from scipy.spatial import cKDTree
+from small_detector import event_of, flat_context
+
+from mpixfel.errors import MpixfelError
+from mpixfel.io.geometry import read_geometry
+from mpixfel.io.sources import open_source
+from mpixfel.model import tables
+from mpixfel.model.event import Event, Image, Skip
+from mpixfel.model.experiment import Context
+from mpixfel.stages.calibration import Calibration
+from mpixfel.stages.hitfinding import HitFinding
+from mpixfel.stages.peakfinder8 import Peakfinder8
+from mpixfel.stages.pixels import PixelWatch, conclude_pixels, observe_pixels
+from mpixfel.stages.rings import crowded
+from mpixfel.stages.robust import RobustFinder
+
+SETS = ("lyso-easy", "lyso-weak", "lyso-sparse", "multi", "hex", "bigcell", "small", "small-tric", "pink")
+LEAST_VISIBLE = 10
+
+
+class Set:
+    """One of the shared sets, its frames calibrated one after the other."""
+
+    def __init__(self, folder, finder, mask=True):
+        name = folder.name
+        geometry = read_geometry(folder / f"{name}.geom")
+        self.source = open_source((str(folder / f"{name}.h5"),), geometry)
+        self.context = Context(geometry.detector, geometry.beam, mask=self.source.static_mask() if mask else None)
+        self.finder, self.calibration = finder, Calibration()
+        self.prepared = finder.prepare(self.context), self.calibration.prepare(self.context)
+        with h5py.File(folder / "truth.h5") as f:
+            self.blank, self.visible = f["frame/is_blank"][:], f["frame/n_visible"][:]
+            self.ring = f["frame/background_ph_at_ring"][:]
+            frame = f["lattice/frame"][:][f["reflection/lattice"][:]]
+            self.at = np.column_stack([f["reflection/ss"][:], f["reflection/fs"][:]])
+            self.photons = f["reflection/photons"][:]
+            # The least error of an intensity; a spot of 13 pixels on the background, where the file does not tell.
+            self.sigma = (f["reflection/sigma_bound"][:] if "sigma_bound" in f["reflection"]
+                          else np.sqrt(self.photons + 13 * np.maximum(self.ring[frame], 0.02)))
+        self.of = [np.flatnonzero(frame == i) for i in range(len(self.blank))]
+
+    def frames(self, change=lambda raw: raw, step=1):
+        """Image and peaks of each frame: (number, Image, PEAK table, Shot)."""
+        for i in range(0, len(self.source), step):
+            event = self.source.event(i)
+            event = Event(event.id, tuple(change(b) for b in event.raw), event.photon_energy_ev, event.clen_m)
+            shot = self.context.shot(event)
+            image = self.calibration(event, shot, self.prepared[1])
+            yield i, image, self.finder(image, shot, self.prepared[0]), shot
+
+    def score(self, image, peaks, i):
+        """(distance of the nearest peak for each strong reflection on sound pixels, number of peaks that are none)."""
+        rows = self.of[i]
+        at, photons = self.at[rows], self.photons[rows]
+        size = np.array(image.photons.shape[1:])
+        inside = ((at > 1) & (at < size - 1)).all(axis=1)
+        inside[inside] = np.isfinite(image.photons[0][tuple(at[inside].astype(int).T)])
+        strong = inside & (photons > 6 * self.sigma[rows])
+        found = np.column_stack([peaks["ss"], peaks["fs"]])
+        near = cKDTree(found).query(at[strong])[0] if len(found) else np.full(strong.sum(), np.inf)
+        return near, int((cKDTree(at[photons > 2]).query(found)[0] > 2).sum()) if len(found) else 0
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_hits_and_peaks_of_the_simulated_sets_are_the_true_ones(shared_data, name):
+    data, decision = Set(shared_data / name, RobustFinder()), HitFinding()
+    near, foreign, n_peaks, hit = [], 0, 0, np.zeros(len(data.blank), bool)
+    for i, image, peaks, shot in data.frames():
+        hit[i] = not isinstance(decision.decide(peaks, image, shot), Skip)
+        if not data.blank[i]:
+            distances, false = data.score(image, peaks, i)
+            near.append(distances)
+            foreign, n_peaks = foreign + false, n_peaks + len(peaks)
+    assert hit[~data.blank & (data.visible >= LEAST_VISIBLE)].mean() >= 0.99
+    assert hit[~data.blank & (data.visible >= 5)].all()         # so few can be indexed, too
+    assert not hit[data.blank].any()
+    assert foreign <= 0.02 * n_peaks
+    near = np.concatenate(near)
+    assert (near < 2).mean() > 0.97
+    # A wide bandwidth draws spots out: half a pixel is less than the photons of a pink spot allow.
+    assert (near < 0.5).mean() > (0.78 if name == "pink" else 0.95)
+
+
+@pytest.mark.parametrize("scale, pedestal", [(0.1, 0.0), (0.3, 40.0), (7.0, -250.0), (100.0, 1000.0)])
+@pytest.mark.parametrize("name", ["lyso-weak", "lyso-sparse", "hex", "small"])
+def test_scaled_frames_with_a_pedestal_give_the_same_hits(shared_data, name, scale, pedestal):
+    data, decision = Set(shared_data / name, RobustFinder()), HitFinding()
+    change = lambda raw: (scale * raw + pedestal).astype(np.float32)
+    for i, image, peaks, shot in data.frames(change, step=5):
+        hit = not isinstance(decision.decide(peaks, image, shot), Skip)
+        if data.blank[i]:
+            assert not hit
+        elif data.visible[i] >= LEAST_VISIBLE:
+            assert hit
+
+
+@pytest.mark.parametrize("name", ["lyso-easy", "hex"])
+def test_peakfinder8_finds_the_strong_reflections(shared_data, name):
+    data = Set(shared_data / name, Peakfinder8())
+    near, foreign, n = [], 0, 0
+    for i, image, peaks, _ in data.frames(step=4):
+        if not data.blank[i]:
+            distances, false = data.score(image, peaks, i)
+            near.append(distances)
+            foreign, n = foreign + false, n + len(peaks)
+    assert (np.concatenate(near) < 0.7).mean() > 0.95 and foreign <= 0.02 * n
+
+
+def test_hot_and_dead_pixels_are_found_in_the_first_images(shared_data):
+    data = Set(shared_data / "lyso-easy", RobustFinder(), mask=False)
+    true, sums, watch = data.source.static_mask(), {}, PixelWatch(data.context)
+    for _, image, _, _ in data.frames():
+        for name, array in observe_pixels(image, watch).items():
+            sums[name] = sums.get(name, 0) + array
+    found = conclude_pixels(sums, watch)
+    assert not (found & ~true).any()
+    hot = np.nanmin(np.where(true, sums["out"], 1000), axis=0) > 0
+    assert found[0][hot & (sums["out"][0] == len(data.source))].all()
+    assert found.sum() >= 100         # 25 hot ones, and the dead ones where the light is strong enough to tell
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_two_hundred_frames_of_powder_streaks_and_shadows_without_a_crystal_give_no_hit(part):
+    context, finder, decision = FRAMES.context, RobustFinder(), HitFinding()
+    prepared, shot = finder.prepare(context), context.shot(event_of())
+    for seed in range(50 * part, 50 * (part + 1)):
+        image = Image(frame_without_crystal(seed), np.zeros(0, np.int64))
+        assert isinstance(decision.decide(finder(image, shot, prepared), image, shot), Skip), seed
+
+
+def test_rings_that_hold_far_more_peaks_than_others_are_crowded():
+    rng = np.random.default_rng(1)
+    crystal, ice = 500 * np.sqrt(rng.random(120)), rng.normal(230, 3, 200)
+    bad = crowded(np.concatenate([crystal, ice]))
+    assert bad[120:].mean() > 0.95 and bad[:120].mean() < 0.12
+    assert not crowded(crystal).any()
+
+
+def test_an_image_without_good_pixels_has_no_peaks():
+    context = flat_context(128)
+    finder = RobustFinder()
+    image = Image(np.full((1, 128, 128), np.nan, np.float32), np.zeros(0, np.int64))
+    assert len(finder(image, context.shot(event_of()), finder.prepare(context))) == 0
+
+
+def spotty(seed=1, size=256):
+    """A Poisson image with 30 spots on a grid, their places (ss, fs) and photons."""
+    rng = np.random.default_rng(seed)
+    at = np.array([(s, f) for s in range(20, 240, 40) for f in range(20, 240, 44)]) + rng.uniform(-3, 3, (30, 2))
+    ss, fs = np.indices((size, size)) + 0.5
+    light = np.full((size, size), 0.4)
+    for s, f in at:
+        light += 80 / (2 * np.pi) * np.exp(-0.5 * ((ss - s) ** 2 + (fs - f) ** 2))
+    return rng.poisson(light).astype(np.float32), at
+
+
+@pytest.mark.parametrize("finder", [RobustFinder(), Peakfinder8(), Peakfinder8(exact=True)], ids=["robust", "pf8", "exact"])
+def test_a_peak_tells_place_photons_error_background_size_and_resolution(finder):
+    image, at = spotty()
+    context = flat_context(256)
+    shot = context.shot(event_of())
+    peaks = finder(Image(image[None], np.zeros(0, np.int64)), shot, finder.prepare(context))
+    assert peaks.dtype == tables.PEAK and len(peaks) == 30
+    distance, which = cKDTree(at).query(np.column_stack([peaks["ss"], peaks["fs"]]))
+    assert sorted(which) == list(range(30)) and np.sqrt((distance ** 2).mean()) < 0.25
+    assert (np.diff(peaks["snr"]) <= 0).all() and (peaks["lattice"] == -1).all()
+    # peakfinder8 takes the faint skirts of a spot for background.
+    assert peaks["background"].mean() == pytest.approx(0.4, abs=0.06 if isinstance(finder, RobustFinder) else 0.2)
+    assert 55 < peaks["intensity"].mean() < 85
+    assert 0.8 < np.std(peaks["intensity"]) / peaks["sigma"].mean() < 1.4
+    x = (np.column_stack([peaks["fs"], peaks["ss"]]) - 128) * 75e-6
+    two_theta = np.arctan(np.hypot(*x.T) / 0.06)
+    np.testing.assert_allclose(peaks["resolution"], 2 * np.sin(two_theta / 2) / shot.wavelength_angstrom, rtol=1e-4)
+
+
+def test_no_finder_depends_on_the_event_before():
+    image, _ = spotty()
+    other = np.random.default_rng(5).poisson(9, image.shape).astype(np.float32)
+    context = flat_context(256)
+    shot = context.shot(event_of())
+    for finder in (RobustFinder(), Peakfinder8()):
+        prepared = finder.prepare(context)
+        tables_ = [finder(Image(i[None], np.zeros(0, np.int64)), shot, prepared) for i in (image, other, image)]
+        assert tables_[0].tobytes() == tables_[2].tobytes() and len(tables_[0])
+
+
+@pytest.mark.parametrize("wrong", [{"false_peaks_per_image": 0.0}, {"max_pixels": 3}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(MpixfelError, match=next(iter(wrong))):
+        RobustFinder(**wrong)
