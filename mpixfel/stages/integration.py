@@ -87,7 +87,7 @@ class ProfileIntegrator:
         seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
-        table = reflection_table(seen, image, shot, peaks, prepared.beam, self.min_share)
+        table = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share)
         rows, table, kept = judge(rows, table, self.min_integrated)
         _relabel(peaks, kept)
         if not len(rows):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.stages.relief import learn_relief
+from mpixfel.stages.relief import learn_relief, learn_tally
 from mpixfel.stages.spread import UNKNOWN
 
 LEAST_FALL_OFF_SIGMA = 1.0   # angstrom^2: likewise
@@ -35,7 +35,8 @@ def learn(tables, context):
     fall_off = common(rows["b_factor"], rows["b_factor_sigma"])
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
              "width_sigma": np.array([max(w.expected, LEAST_WIDTH_SIGMA) if np.isfinite(w.error) else UNKNOWN
-                                      for w in widths]), **learn_relief(tables, context)}
+                                      for w in widths]), **learn_relief(tables, context),
+             **learn_tally(tables, context)}
     if np.isfinite(fall_off.error):
         extra["fall_off"] = np.array([fall_off.mean, max(fall_off.expected, LEAST_FALL_OFF_SIGMA)])
     return replace(context.learnt, n_events=len(tables.events), n_lattices=len(rows),

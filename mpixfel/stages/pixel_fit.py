@@ -7,7 +7,7 @@ from mpixfel.kernels.refine import N_ROTATION
 from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
 from mpixfel.kernels.spots import Spread, ellipses, excited_all
 from mpixfel.stages.refinement import record_fit, row_form
-from mpixfel.stages.relief import Relief, known_relief
+from mpixfel.stages.relief import Relief, Tally, known_relief, known_tally
 from mpixfel.stages.restraints import N_BEAM
 from mpixfel.stages.spread import known_spread, width_prior
 from mpixfel.stages.strain import amounts, orientation
@@ -28,12 +28,14 @@ class Expected(NamedTuple):
     fall_off: float            # angstrom^2
     fall_off_sigma: float
     relief: Relief
+    tally: Tally
 
 
 def expected_of(context):
     """`Expected` as far as the run knows it."""
     fall_off, sigma = context.learnt.extra.get("fall_off", (FALL_OFF, FALL_OFF_SIGMA))
-    return Expected(known_spread(context), width_prior(context), float(fall_off), float(sigma), known_relief(context))
+    return Expected(known_spread(context), width_prior(context), float(fall_off), float(sigma), known_relief(context),
+                    known_tally(context))
 
 
 class Model(NamedTuple):

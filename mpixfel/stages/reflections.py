@@ -9,7 +9,7 @@ MUCH = 0.05       # share of a spot that others claim from which it is flagged
 WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
 
 
-def reflection_table(seen, image, shot, peaks, beam, min_share):
+def reflection_table(seen, image, shot, peaks, beam, tally, min_share):
     """REFLECTION table, sorted by lattice, of the spots that were measured well enough."""
     rows, spots = seen.rows, seen.measured
     good = np.isfinite(spots.intensity) & (spots.share >= min_share) & (spots.sigma > 0)
@@ -21,6 +21,9 @@ def reflection_table(seen, image, shot, peaks, beam, min_share):
                          ("excitation_error", rows.excitation), ("resolution", rows.resolution),
                          ("lattice", seen.lattice)):
         out[name] = column[good]
+    factor = tally(rows.excitation[good] / rows.width[good])
+    out["intensity"] *= factor
+    out["sigma"] *= factor
     out["fs"], out["ss"] = rows.place[good].T
     out["correction"] = polarisation_factor(out, shot, beam)
     out["flags"] = flags(out, spots, rows, good, image, shot, peaks)
