@@ -20,11 +20,11 @@ def scan_ball(radius, least, step, step_z, q, spread, out):
     as padding; spread (2, B): work; out (Z, N, N) float32 with N = 2 n + 1, x fastest, n = floor(radius / step),
     Z = floor(radius / step_z) + 1: vectors ((i - n) step, (j - n) step, k step_z). -1e9 where it is not to be looked at.
     """
-    side = out.shape[2]
+    side, across = out.shape[2], np.sqrt(q[0] * q[0] + q[1] * q[1])
     middle = side // 2
     for k in range(out.shape[0]):
         z = f32(k * step_z)
-        _expected(z, radius, q, spread)
+        _expected(z, radius, q, across, spread)
         scale = f32(spread.shape[1] / radius)
         for j in range(side):
             y = f32((j - middle) * step)
@@ -51,26 +51,23 @@ def _score(x, y, z, q):
 
 
 @kernel
-def _expected(z, radius, q, spread):
+def _expected(z, radius, q, across, spread):
     """Mean score over azimuths, and inverse of its standard deviation, by distance from the beam: spread (2, B)."""
-    steps = COSINES.size
-    for b in range(spread.shape[1]):
-        across = radius * (b + 0.5) / spread.shape[1]
-        mean, variance = 0.0, 0.5
-        for m in range(q.shape[1]):
-            centre, reach = z * q[2, m], across * np.sqrt(q[0, m] * q[0, m] + q[1, m] * q[1, m])
-            first, second = 0.0, 0.0
-            for k in range(0, steps, 2):
-                p = centre + reach * COSINES[k]
-                t = 1.0 - 2.0 * abs(p - np.rint(p))
+    count, bins = q.shape[1], spread.shape[1]
+    for b in range(bins):
+        reach, first, second = f32(radius * (b + 0.5) / bins), f32(0.0), f32(0.0)
+        for k in range(0, COSINES.size // 2):
+            swing = reach * f32(COSINES[k])
+            for m in range(count):
+                p = z * q[2, m] + swing * across[m]
+                t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
                 t = t * t
                 t = t * t
                 first += t
                 second += t * t
-            first /= steps // 2
-            mean += first
-            variance += second / (steps // 2) - first * first
-        spread[0, b], spread[1, b] = mean, 1.0 / np.sqrt(variance)
+        mean = first / (COSINES.size // 2)
+        spread[0, b] = mean
+        spread[1, b] = 1.0 / np.sqrt(0.5 + second / (COSINES.size // 2) - mean * mean / count)
 
 
 @kernel

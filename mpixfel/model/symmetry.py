@@ -25,20 +25,23 @@ def primitive_basis(cell):
     return PRIMITIVE[centring] @ cell.direct_axes()
 
 
+_STEPS = (None, np.array([(n,) for n in (0, 1, -1, 2, -2)]), np.array(list(product((0, 1, -1, 2, -2), repeat=2))))
+
+
 def reduce_basis(axes):
     """Buerger-like reduction of (3, 3) rows: the shortest basis, right-handed, shortest axis first.
 
-    Pairwise (Lagrange-Gauss) steps, then the body diagonals; converges in a few rounds for any lattice.
+    Each axis is made as short as the shorter ones can make it; converges in a few rounds for any lattice.
     """
     axes = np.array(axes, float)
     for _ in range(100):
         before = np.sum(axes ** 2)
         axes = axes[np.argsort(np.sum(axes ** 2, axis=1), kind="stable")]
         for i in (1, 2):
-            steps = [(np.sum((axes[i] - sum(n * a for n, a in zip(s, axes[:i]))) ** 2), s)
-                     for s in product((0, 1, -1, 2, -2), repeat=i)]
-            best = min(steps, key=lambda s: (round(s[0], 9), s[1] != (0,) * i))[1]
-            axes[i] = axes[i] - sum(n * a for n, a in zip(best, axes[:i]))
+            tried = axes[i] - _STEPS[i] @ axes[:i]
+            # Equal lengths are left as they are: rounding must not decide.
+            length2 = np.sum(tried ** 2, axis=1)
+            axes[i] = tried[np.flatnonzero(length2 <= length2.min() * (1 + 1e-9))[0]]
         if np.sum(axes ** 2) > before * (1 - 1e-9):
             break
     axes = axes[np.argsort(np.sum(axes ** 2, axis=1), kind="stable")]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpixfel.kernels.match import FREEDOM, PEAK_DENSITY, VARIANCE
+
 EULER = 0.5772156649015329
 
 
@@ -47,3 +49,10 @@ def on_ewald_sphere(norms, wavelength, rng):
     r = np.sqrt(np.maximum(norms ** 2 - z ** 2, 0.0))
     angle = rng.uniform(0, 2 * np.pi, len(norms))
     return np.column_stack([r * np.cos(angle), r * np.sin(angle), z])
+
+
+def best_possible(table, n, volume):
+    """Log odds of a lattice (`volume` of its primitive cell, angstrom^3) that explains all n spots of a table, each
+    with a typical error: chi square 2."""
+    odds = PEAK_DENSITY / (volume * np.sqrt(np.prod(table[VARIANCE:VARIANCE + 3, :n], axis=0)))
+    return float(np.sum(np.log(np.maximum(odds * (1 + 2 / FREEDOM) ** (-(FREEDOM + 3) / 2), 1.0))))

@@ -42,6 +42,11 @@ class Form:
         """Angstrom."""
         return float(np.linalg.norm(self.axes[2]))
 
+    @property
+    def volume(self):
+        """Of the primitive cell, angstrom^3."""
+        return float(abs(np.linalg.det(self.axes)))
+
     def real_axes(self, rotation, strain):
         """(3, 3) rows: the reduced axes in the laboratory frame, angstrom."""
         matrix = np.empty((3, 3))

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.kernels.match import PEAK_DENSITY, Q2, VARIANCE, subset
+from mpixfel.kernels.match import Q2, VARIANCE, subset
 from mpixfel.stages import search
+from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
 
 SAME_DEGREES = 1.0
@@ -56,37 +57,31 @@ def best_lattice(job, left, fewest, thorough):
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
         bound = null.bound(len(left), fineness, job.rate / len(job.forms))
         fit = search.search(table, form, known, job.grids, job.work)
-        if thorough and not (fit and fit.log_odds > bound and convincing(fit, table, known)):
+        if thorough and not (fit and fit.log_odds > bound and convincing(fit, table, form, known)):
             again = search.search(table, form, known, job.grids, job.work, search.THOROUGH)
             fit = max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
         odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
         if numbers is None or odds - bound > numbers["log_odds"] - numbers["bound"]:
             numbers = {"n_spots": len(left), "n_matched": matched, "log_odds": odds, "bound": bound,
-                       "best_possible": best_possible(table, len(left), form)}
+                       "best_possible": best_possible(table, len(left), form.volume)}
             if odds > bound and matched >= fewest:
                 best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
     return best, numbers
 
 
-def convincing(fit, table, known):
+def convincing(fit, table, form, known):
     """Whether a fit that beats chance may also be the best there is.
 
     A wrong orientation that shares a plane of the lattice with the right one explains the plane's spots, near the
-    beam, better than chance does; so does one whose indices are off by one where cell or beam centre are.
+    beam, better than chance does; so does one whose indices are off by one where cell or beam centre are, or a cell
+    that is strained as far as it may be.
     """
     member = fit.member
-    if not known.settled and member.mean() < 0.7:
+    if not known.settled and fit.log_odds < 0.8 * best_possible(table, len(member), form.volume):
         return False
     order = np.argsort(table[Q2, :len(member)], kind="stable")
     half = len(member) // 2
     return member[order[half:]].mean() > 0.5 * member[order[:half]].mean()
-
-
-def best_possible(table, n, form):
-    """Log odds of a lattice that explains all spots, each two standard errors' chi square off."""
-    odds = (abs(np.linalg.det(form.reciprocal)) * PEAK_DENSITY
-            / np.sqrt(np.prod(table[VARIANCE:VARIANCE + 3, :n], axis=0)) * (1 + 2 / 4) ** -3.5)
-    return float(np.sum(np.log(np.maximum(odds, 1.0))))
 
 
 def _onto_all(job, found):

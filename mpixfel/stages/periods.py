@@ -7,15 +7,18 @@ from mpixfel.kernels import fit, periods
 from mpixfel.kernels.match import Q, Q2, WEIGHT, subset
 from mpixfel.kernels.vectors import keep_best
 from mpixfel.model.symmetry import reduce_basis
+from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import plain_form
 from mpixfel.stages.search import columns, judge, knowledge, schedule, spread
 
-SCAN_SPOTS = 64
+SCAN_SPOTS = 48
 CYCLES = 0.3            # of the highest order between neighbours on the grid
-GRID_POINTS = 250_000
-REACHES = (0.12, 0.2, 0.35, 0.6, 1.0)   # shares of the spots' resolution, a scan for each
+GRID_POINTS = 200_000
+# Shares of the spots' resolution, a scan for each; the second group where the first does not explain the spots.
+REACHES = (0.35, 0.6), (0.2, 1.0, 0.12)
+ENOUGH = 0.6            # of what the odds would be if all spots were explained
 LEAST_AXIS, LEAST_VOLUME = 3.5, 60.0    # angstrom, angstrom^3
-VECTORS_KEPT, VECTORS_COMBINED, TRIPLES_FITTED = 96, 24, 8
+VECTORS_KEPT, VECTORS_COMBINED, TRIPLES_FITTED = 96, 20, 6
 REFINE_LIMIT = 0.25
 STRAIN = 0.05           # how far a combination of rough vectors may be off
 
@@ -38,30 +41,37 @@ def candidate_cell(spots, wavelength, shift_sigma, work):
     if n < 6:
         return None
     ascending = subset(spots, np.argsort(spots[Q2, :n], kind="stable"))
-    vectors = lattice_vectors(ascending, n, wavelength)
+    norm, rough, best = np.sqrt(ascending[Q2, :n]), np.zeros((0, 3)), None
+    for reaches in REACHES:
+        for share in reaches:
+            within = int(np.searchsorted(norm, share * norm[-1] * 1.0001))
+            if within >= min(n, 8):
+                rough = np.concatenate([rough, scan(ascending, within, wavelength)])
+        best = max(filter(None, (best, combined(rough, ascending, n, wavelength, shift_sigma, work))),
+                   key=lambda one: one.log_odds, default=None)
+        if best and best.log_odds > ENOUGH * best_possible(ascending, n, abs(np.linalg.det(best.axes))):
+            break
+    return best._replace(axes=reduce_basis(best.axes)) if best else None
+
+
+def combined(rough, spots, n, wavelength, shift_sigma, work):
+    """The best `Candidate` that rough vectors (k, 3) span, or None; spots: table of n spots, ascending |q|."""
+    vectors = lattice_vectors(rough, spots, n)
     if len(vectors) < 3:
         return None
-    some = subset(ascending, spread(n, 96))
-    best = None
-    for axes in combinations(vectors, some):
-        one = fitted(axes, ascending, n, wavelength, shift_sigma, work)
-        if one and (best is None or one.log_odds > best.log_odds):
-            best = one
-    return best
+    found = [fitted(axes, spots, n, wavelength, shift_sigma, work)
+             for axes in combinations(vectors, subset(spots, spread(n, 64)))]
+    return max(filter(None, found), key=lambda one: one.log_odds, default=None)
 
 
-def lattice_vectors(spots, n, wavelength):
+def lattice_vectors(rough, spots, n):
     """(k, 3) refined vectors, best first: spots is a table of n spots, ascending |q|."""
-    norm, rough = np.sqrt(spots[Q2, :n]), []
-    for share in REACHES:
-        within = int(np.searchsorted(norm, share * norm[-1] * 1.0001))
-        if within >= min(n, 8):
-            rough.append(scan(spots, within, wavelength))
-    rough = np.concatenate(rough)
+    if not len(rough):
+        return rough
     q = columns(spots, np.arange(n))
-    steps = np.unique(np.minimum(q.shape[1], 8 * np.ceil(np.array([12, 20, 32, 50, 80, 128, 200, 320]) / 8))).astype(int)
+    steps = np.minimum(q.shape[1], np.array([16, 24, 32, 56, 80, 128, 200, 320]))
     refined = np.empty_like(rough)
-    periods.refine_vectors(rough, q, steps[steps <= q.shape[1]], np.float32(REFINE_LIMIT), refined)
+    periods.refine_vectors(rough, q, np.unique(steps), np.float32(REFINE_LIMIT), refined)
     odds = np.empty(len(refined))
     periods.vector_odds(refined, subset(spots, spread(n, 128)), odds)
     kept = []
@@ -84,7 +94,7 @@ def scan(spots, n, wavelength):
     radius = (GRID_POINTS * step ** 2 * step_z / (2 * np.pi / 3)) ** (1 / 3)
     side, layers = 2 * int(radius / step) + 1, int(radius / step_z) + 1
     out = np.empty((layers, side, side), np.float32)
-    periods.scan_ball(radius, max(LEAST_AXIS, 0.7 / reach), step, step_z, q, np.empty((2, 48)), out)
+    periods.scan_ball(radius, max(LEAST_AXIS, 0.7 / reach), step, step_z, q, np.empty((2, 32), np.float32), out)
     index, best = np.empty(VECTORS_KEPT, np.int64), np.empty(VECTORS_KEPT, np.float32)
     kept = keep_best(out.ravel(), 4, index, best)
     k, j, i = np.unravel_index(index[:kept][best[:kept] > 0], out.shape)
@@ -97,7 +107,7 @@ def combinations(vectors, spots):
     triples, scores = np.empty((room, 3), np.int64), np.empty(room)
     n = periods.triple_odds(vectors, spots, LEAST_VOLUME, 0.7, 0.004, triples, scores, np.empty((2, 3, 3)))
     kept, volumes = [], []
-    for t in np.argsort(-scores[:n], kind="stable"):
+    for t in np.argsort(-scores[:n], kind="stable")[:20 * TRIPLES_FITTED]:
         if len(kept) == TRIPLES_FITTED:
             break
         axes = vectors[triples[t]]
@@ -112,7 +122,7 @@ def combinations(vectors, spots):
 def fitted(axes, spots, n, wavelength, shift_sigma, work):
     """`Candidate` of real axes (3, 3), fitted to a table of n spots and made primitive; None where the fit fails."""
     for _ in range(4):
-        form = plain_form(reduce_basis(axes), STRAIN)
+        form = plain_form(axes, STRAIN)
         known = knowledge(form.precision, shift_sigma, wavelength, STRAIN)
         rotation, free, score = np.eye(3)[None].copy(), np.zeros((1, 8)), np.empty(1)
         fit.fit_many(spots, form.reciprocal, known.precision, schedule(0.0, 0.006, 5, 3), fit.N_PARAMETERS, rotation,
@@ -125,7 +135,7 @@ def fitted(axes, spots, n, wavelength, shift_sigma, work):
         if finer is None:
             break
         axes = finer @ axes
-    return Candidate(found.log_odds, reduce_basis(axes), int(np.sum(found.member > 0.5)), n)
+    return Candidate(found.log_odds, axes, int(np.sum(found.member > 0.5)), n)
 
 
 # Rows: u with which (u . h) mod 2, and mod 3, is tested.
