@@ -45,9 +45,9 @@ def numbers(*digests):
             rows.append((f"{name} {what} ({unit})", *get(lambda d: main_cell(d, what, k))))
     rows += [(f"{stage}, ms an event", *get(lambda d: d["time"]["ms_an_event"][k]))
              for k, stage in enumerate(digests[0]["time"]["stages"])]
-    rows += [("all stages, ms an event", *get(lambda d: sum(d["time"]["ms_an_event"]))),
-             ("ranks", *get(lambda d: d["run"]["n_ranks"])), ("events a second", *get(lambda d: d["run"]["events_per_second"]))]
-    return rows
+    return rows + [("all stages, ms an event", *get(lambda d: sum(d["time"]["ms_an_event"]))),
+                   ("ranks", *get(lambda d: d["run"]["n_ranks"])),
+                   ("events a second", *get(lambda d: d["run"]["events_per_second"]))]
 
 
 def hundred(share):
@@ -118,9 +118,9 @@ def text(found, width=80):
             lines += [f"indexed in {which} alone, for example:"] + ["  " + short(n, width - 3) for n in rest[:LISTED]]
     lines += ["", "settings that differ" if found["settings"] else "the settings are the same"]
     for key, a, b in found["settings"]:
-        lines += ["  " + key, "    A  " + short(shown(a), width - 8, end=True), "    B  " + short(shown(b), width - 8, end=True)]
-    share = [percent(sum(n for a, b, n in found["events"]["table"] if (a, b)[k] == "indexed") / max(1, found["events"]["common"]))
-             for k in (0, 1)]
+        lines += ["  " + key, *(f"    {which}  " + short(shown(v), width - 8, end=True) for which, v in zip("AB", (a, b)))]
+    common = max(1, found["events"]["common"])
+    share = [percent(sum(row[2] for row in found["events"]["table"] if row[k] == "indexed") / common) for k in (0, 1)]
     return "\n".join([f"A  {found['runs'][0]}", f"B  {found['runs'][1]}", "", *lines, "",
                       f"indexed of the common events: A {share[0]}, B {share[1]}"])
 

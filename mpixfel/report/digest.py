@@ -13,7 +13,7 @@ from mpixfel.model.event import Outcome, Reason
 from mpixfel.model.experiment import Context
 from mpixfel.report import radial
 from mpixfel.report.statistics import CELL_NAMES, robust_mean, statistics
-from mpixfel.report.status import state_of
+from mpixfel.report.status import state_of, stopped_by_names
 
 POINTS = 3000         # most points of a scatter plot
 BINS = 50
@@ -39,7 +39,8 @@ def digest(results):
         "program": {"name": "mpixfel", "version": __version__, "report_format": 1},
         "run": run_facts(results), "summary": summary(results, stats), "along": along(events),
         "cells": cells(lattices, results), "spots": spots(events), "shells": shells(stats.get("shells")),
-        "crystals": {name: histogram(lattices[name] * (100 if name == "bandwidth" else 1), *SPREAD[name]) for name in SPREAD},
+        "crystals": {name: histogram(lattices[name] * (100 if name == "bandwidth" else 1), *words)
+                     for name, words in SPREAD.items()},
         "beam": beam(lattices), "residuals": residuals(results, stats), "powder": powder_profiles(results, stats),
         "time": times(events, stats), "configuration": configuration(results),
     }
@@ -49,7 +50,7 @@ def stats_of(results):
     """`/stats`, of the run file or made from what is on disk."""
     if results.stored_stats is not None:
         return results.stored_stats
-    instances = results.instances or ("", *(f"module {k}" for k in range(1, 1 + int(results.events["stopped_by"].max(initial=0)))))
+    instances = results.instances or stopped_by_names(results.events)
     stats = values_of(statistics(results.events, results.lattices, results.counts, instances))
     so_far = results.powder_so_far(results.geometry.detector.stack_shape)
     return {**stats, **({"powder": so_far} if so_far else {})}
@@ -244,7 +245,8 @@ def times(events, stats):
     ranks, n = stats["ranks"], len(events)
     per_event = np.asarray(ranks["seconds"]) / np.maximum(np.asarray(ranks["n_events"]), 1)[:, None] * 1e3
     order = np.argsort(per_event.sum(axis=1), kind="stable")
-    order = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), RANKS_SHOWN)).astype(int))] if len(order) else order
+    if len(order) > RANKS_SHOWN:
+        order = order[np.linspace(0, len(order) - 1, RANKS_SHOWN).astype(int)]
     total = np.asarray(stats["time_by_stage"], float)
     return {"stages": STAGES, "seconds": plain(total), "ms_an_event": plain(1e3 * total / max(1, n)),
             "ranks": {"rank": np.asarray(ranks["rank"])[order].tolist(), "n": np.asarray(ranks["n_events"])[order].tolist(),

@@ -27,7 +27,7 @@ def figure(name, title, data, x, y, **layout):
 
 def figures(digest):
     """All figures that a digest has numbers for, in the order of the page."""
-    made = [rates(digest["along"]), spots(digest["spots"]), *cells(digest["cells"]), *shells(digest["shells"], digest["crystals"]),
+    made = [rates(digest["along"]), spots(digest["spots"]), *cells(digest["cells"]), *shells(digest["shells"]),
             *residuals(digest["residuals"]), *beam(digest["beam"]), *crystals(digest["crystals"]),
             powder(digest["powder"]), stages(digest["time"]), ranks(digest["time"])]
     return [f for f in made if f]
@@ -135,7 +135,7 @@ def inverse_axis(low, high):
     return axis("resolution d (Å)", tickvals=ticks, ticktext=texts, range=[low, high])
 
 
-def shells(shells, crystals):
+def shells(shells):
     """Peaks, crystals and strength by resolution."""
     if not shells or not sum(shells["peaks"]):
         return []
