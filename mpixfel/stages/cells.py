@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels import fit
-from mpixfel.kernels.match import spot_table
+from mpixfel.kernels.match import SHIFT, Q, spot_table
 from mpixfel.model.bravais import conventional_cell, parameters
 from mpixfel.model.crystal import UnitCell
 from mpixfel.stages import search
@@ -27,7 +27,9 @@ LEAST_SHARE = 0.05         # of the patterns, for a second form
 SURE_ODDS = 40.0           # log odds that no search reaches by chance
 SIMILAR = 0.03             # relative: cells of one cluster
 GIVEN_ERROR = 0.01         # of a suggested cell, one standard deviation
-SYMMETRY_TOLERANCE = (0.002, 0.01)
+SYMMETRY_TOLERANCE = (0.006, 0.012)   # errors of the geometry bend all cells of a run alike
+DOUBTFUL_CYCLES = 0.18     # of the longest axis: beyond, the beam centre is searched
+PATTERNS_SHIFTED = 5
 
 
 class Cluster(NamedTuple):
@@ -61,9 +63,22 @@ def find_cells(patterns):
 
     Depends on the patterns and their order alone.
     """
-    patterns, work, clusters = list(patterns)[:MOST_PATTERNS], fit.new_work(), []
-    suggested = suggestions(patterns, work)
-    left = set(range(len(patterns)))
+    patterns, work = list(patterns)[:MOST_PATTERNS], fit.new_work()
+    clusters = _clusters(patterns, work)
+    if patterns and (not clusters or _long(clusters[0].cell, patterns[0])):
+        centre = better_centre(patterns, work)
+        moved = [shifted(p, *centre) for p in patterns]
+        clusters = max(clusters, _clusters(moved, work), key=lambda found: sum(c.log_odds for c in found))
+    return clusters
+
+
+def _long(cell, one):
+    """Whether an axis is so long that the beam centre's error could change indices by one."""
+    return max(cell.parameters[:3]) * one.shift_sigma / one.wavelength > DOUBTFUL_CYCLES
+
+
+def _clusters(patterns, work):
+    suggested, left, clusters = suggestions(patterns, work), set(range(len(patterns))), []
     while len(left) >= FEWEST_PATTERNS:
         best = _best_cluster(patterns, sorted(left), [s for s in suggested if s[1] in left], work)
         if best is None or len(best.patterns) < max(FEWEST_PATTERNS, LEAST_SHARE * len(patterns)):
@@ -71,6 +86,25 @@ def find_cells(patterns):
         clusters.append(best)
         left -= set(best.patterns)
     return tuple(sorted(clusters, key=lambda c: -c.log_odds))
+
+
+def shifted(one, x, y):
+    """The `Pattern` with its spots moved by (x, y) radians against a shift of the beam."""
+    table = one.table.copy()
+    table[Q:Q + 3] -= x * table[SHIFT:SHIFT + 3] + y * table[SHIFT + 3:SHIFT + 6]
+    return replace(one, table=table)
+
+
+def better_centre(patterns, work):
+    """(x, y) radians: the shift of all patterns at which single patterns suggest the best cells."""
+    chosen = sorted(patterns, key=lambda p: -min(p.n, 300))[:PATTERNS_SHIFTED]
+    angles = np.arange(6) * np.pi / 3
+    ring = np.column_stack([np.cos(angles), np.sin(angles)])
+    tried = np.concatenate([np.zeros((1, 2)), ring, np.sqrt(3) * ring @ [[np.sqrt(0.75), 0.5], [-0.5, np.sqrt(0.75)]]])
+    tried *= patterns[0].shift_sigma
+    odds = [sum(c.log_odds for c in (candidate_cell(s.table, s.wavelength, s.shift_sigma, work)
+                                     for s in (shifted(p, *shift) for p in chosen)) if c) for shift in tried]
+    return tried[int(np.argmax(odds))]
 
 
 def suggestions(patterns, work):
