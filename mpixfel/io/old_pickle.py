@@ -30,6 +30,7 @@ class _Flex:
     """A flex array on its way: (grid, encoded values) become `array`."""
 
     kind = np.float64
+    width = ()                    # (3,): each element is three numbers
 
     def __setstate__(self, state):
         grid, text = state
@@ -41,11 +42,11 @@ class _Flex:
         if self.kind is np.bool_:
             self.array = (data[at:at + n] == ord("1")).reshape(shape)
             return
-        out = np.empty(n, self.kind if self.kind not in (np.float32,) else np.float64)
+        out = np.empty(n * int(np.prod(self.width)), self.kind if self.kind not in (np.float32,) else np.float64)
         read = base256.read_reals if np.issubdtype(self.kind, np.floating) else base256.read_integers
         if read(data, at, out) < 0:
             raise pickle.UnpicklingError("an array ends too soon")
-        self.array = out.astype(self.kind, copy=False).reshape(shape)
+        self.array = out.astype(self.kind, copy=False).reshape((*shape, *self.width))
 
 
 class _NumpyType:
@@ -86,26 +87,36 @@ def _numpy_array(*_):
 
 
 _FLEX = {kind: type(f"_Flex_{kind}", (_Flex,), {"kind": dtype}) for kind, dtype in KINDS.items()}
+for _name, _kind, _width in (("vec2_double", np.float64, 2), ("vec3_double", np.float64, 3), ("miller_index", np.int32, 3)):
+    _FLEX[_name] = type(f"_Flex_{_name}", (_Flex,), {"kind": _kind, "width": (_width,)})
 _NUMPY = {"_reconstruct": _numpy_array, "ndarray": _NumpyArray, "dtype": _NumpyType}
 _KNOWN = {("_codecs", "encode"): _encode,
           **{(module, name): build for name, build in {**_FLEX, "grid": _Grid}.items()
-             for module in ("scitbx_array_family_flex_ext", "scitbx.array_family.flex")},
+             for module in ("scitbx_array_family_flex_ext", "scitbx.array_family.flex", "cctbx_array_family_flex_ext")},
           **{(module, name): build for name, build in _NUMPY.items()
              for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")}}
 
 
 class _Reader(pickle.Unpickler):
+    """Builds what is `known`, {(module, name): own class or function}."""
+
+    def __init__(self, file, known):
+        super().__init__(file, encoding="latin1")
+        self.known = known
+
     def find_class(self, module, name):
-        if (module, name) not in _KNOWN:
+        if (module, name) not in self.known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _KNOWN[module, name]
+        return self.known[module, name]
 
     def persistent_load(self, pid):
         raise pickle.UnpicklingError("it refers to objects outside of the file")
 
 
-def read_old_pickle(path):
+def read_old_pickle(path, more=None):
     """The contents of an old image pickle: {key: value}, or an array; flex arrays become NumPy arrays.
+
+    `more`, {(module, name): own class or function}, is what the reader may build beside arrays.
 
     Raises
     ------
@@ -114,7 +125,7 @@ def read_old_pickle(path):
     """
     try:
         with open(path, "rb") as file:
-            found = _Reader(file, encoding="latin1").load()
+            found = _Reader(file, {**_KNOWN, **(more or {})}).load()
     except OSError as error:
         raise MpixfelError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
     except Exception as error:                       # a damaged pickle raises nearly anything
