@@ -51,8 +51,10 @@ def process(job, comm):
         totals = Totals((*chain, powder), job.output, comm)
         run_file = RunFile(job.output, comm, job.instances(), len(job.source), panel_shapes(job), totals)
         progress = take_over(job, comm, run_file, tally)
-        for index in plan(job, comm, run_file, tally, progress):
+        schedule = plan(job, comm, run_file, tally, progress)
+        for index in schedule:
             take(index, job, chain, context, run_file, tally, powder)
+        log.LOGGER.info("rank 0 waited %.2f s, wrote for %.2f s", schedule.waited_s, run_file.write_s)
         return finish(job, comm, chain, context, run_file, tally, progress, began)
 
 
@@ -174,6 +176,8 @@ def attempt(index, job, chain, context):
 def consistent(record):
     """The record, if its tables refer to each other as they should: a module's mistake must fail its event alone."""
     n, rows = len(record.lattices), record.lattices["n_reflections"]
+    if not n and not len(record.peaks) and not len(record.reflections):
+        return record
     if (record.peaks["lattice"].max(initial=-1) >= n or rows.sum() != len(record.reflections)
             or (record.lattices["first_reflection"] != np.cumsum(rows) - rows).any()
             or (record.reflections["lattice"] != np.repeat(np.arange(n), rows)).any()):

@@ -3,7 +3,8 @@
 Round 0 looks at images spread over the run: sums of integers, the same for any number of ranks. Rounds 1 and 2 process
 events in a fixed order until enough lattices are there, and hand their tables to `stages.learning`. What was learnt is
 then frozen. Events are processed in batches that may be larger on more ranks, but what is learnt from ends at the first
-event that makes the lattices enough: so the answer does not depend on the number of ranks.
+event that makes the lattices enough: so the answer does not depend on the number of ranks. Where no cell was given,
+what the first hits share comes before: their cells, with which round 1 takes them up again.
 """
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from mpixfel.errors import BadData, MpixfelError
 from mpixfel.model import tables
+from mpixfel.model.event import Outcome
 from mpixfel.modules.interface import Module
 from mpixfel.parallel.collect import join, on_each, on_root
 from mpixfel.parallel.schedule import DONE, OWN_COUNTERS, STOP, Schedule
@@ -48,9 +50,15 @@ def learn_from_first(job, chain, context, comm, process):
     order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
     context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
     wanted = job.settings.run.learn_hits
-    for _ in range(ROUNDS if wanted else 0):
+    order = order[:EVENTS_PER_LATTICE * wanted]
+    if wanted and not context.best_cells:
         begin(chain, context)
-        records = _process(order[:EVENTS_PER_LATTICE * wanted], wanted, comm, lambda i: process(i, chain, context))
+        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _is_hit)
+        learnt = on_root(comm, _find_cells, records, chain, context)
+        context = context.wiser(learnt) if learnt is not None else context
+    for _ in range(ROUNDS if wanted and context.best_cells else 0):
+        begin(chain, context)
+        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _lattices)
         learnt = on_root(comm, _learn, records, context)
         if learnt is None:
             break
@@ -92,20 +100,28 @@ def _added(mine, theirs):
             for name in {**mine, **theirs}}
 
 
-def _process(order, wanted, comm, process):
-    """Records of the beginning of `order` that has `wanted` lattices, on rank 0, in that order."""
-    kept, n_lattices, first = [], 0, 0
+def _lattices(record):
+    return len(record.lattices)
+
+
+def _is_hit(record):
+    return int(record.outcome is Outcome.hit)
+
+
+def _process(order, wanted, comm, process, count):
+    """Records of the beginning of `order` whose `count` adds up to `wanted`, on rank 0, in that order."""
+    kept, n_counted, first = [], 0, 0
     size = max(BATCH, 4 * comm.size)
-    while first < len(order) and n_lattices < wanted:
+    while first < len(order) and n_counted < wanted:
         batch = order[first:first + size]
         mine = _my_part(batch, comm, process)
         gathered = comm.gather(mine, root=0)
         if comm.rank == 0:
             for k, record in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0]):
-                if n_lattices < wanted:
+                if n_counted < wanted:
                     kept.append((int(batch[k]), record))
-                    n_lattices += len(record.lattices)
-        n_lattices = comm.bcast(n_lattices, root=0)
+                    n_counted += count(record)
+        n_counted = comm.bcast(n_counted, root=0)
         first += size
     return kept
 
@@ -132,6 +148,13 @@ def _raise_first(errors):
 def lean(record):
     """The record without its image."""
     return record.but(image=None, image_key=None)
+
+
+def _find_cells(records, chain, context):
+    """What the first module that finds cells in the records, in event order, makes of them; None where none does."""
+    records = [record for _, record in sorted(records, key=lambda pair: pair[0])]
+    found = (module.find_cells(records, context) for module in chain)
+    return next((learnt for learnt in found if learnt is not None), None)
 
 
 def _learn(records, context):

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,7 +173,7 @@ def arrays_of(piece):
 
 
 def _write_together(path, piece, counts, comm, how):
-    stats = summed(piece.stats, comm)
+    began, stats = time.perf_counter(), summed(piece.stats, comm)
     file = h5py.File(path, "w", driver="mpio", comm=comm, libver="v110")
     # No `with`: after a failure the file must not be closed, because closing is collective, too.
     for name, array, table in arrays_of(piece):
@@ -183,6 +184,7 @@ def _write_together(path, piece, counts, comm, how):
     for name, array in stats.items():
         write_whole(file.create_dataset(f"stats/{name}", array.shape, array.dtype), array, comm.rank == 0)
     file.flush()
+    file.attrs["write_seconds"] = comm.allreduce(time.perf_counter() - began)
     file.close()
 
 
@@ -209,12 +211,13 @@ def write_whole(dataset, array, mine):
 
 def _write_alone(path, piece, how):
     """In memory first: HDF5 1.10 crashes at the end of a program over a file that it could not write."""
-    memory = io.BytesIO()
+    began, memory = time.perf_counter(), io.BytesIO()
     with h5py.File(memory, "w", libver="v110") as file:
         for name, array, _ in arrays_of(piece):
             file.create_dataset(name, data=array, **stored(len(array), array.shape[1:], array.dtype, how))
         for name, array in piece.stats.items():
             file.create_dataset(f"stats/{name}", data=array)
+        file.attrs["write_seconds"] = time.perf_counter() - began
     path.write_bytes(memory.getbuffer())
 
 
@@ -251,11 +254,16 @@ def sync(path):
 
 
 def read_rows(path):
-    """(events, lattices, {table: rows}) of a segment; raises `MpixfelError` where it cannot be read."""
+    """(events, lattices, {table: rows}) of a segment; raises `MpixfelError` where it cannot be read.
+
+    The time of writing, known only afterwards, is shared out to its events.
+    """
     try:
         with h5py.File(path, "r") as file:
             lengths = {table: file[f"{table}/{columns[0].name}"].shape[0] for table, columns in RAGGED.items()}
-            return file["events"][:], file["lattices"][:], lengths
+            events = file["events"][:]
+            events["time_write"] = file.attrs["write_seconds"] / max(1, len(events))
+            return events, file["lattices"][:], lengths
     except (OSError, KeyError) as error:
         raise MpixfelError(f"cannot read the segment: {error}", str(path),
                            "restore it, or delete it and go on with --resume: its events are done again") from None

@@ -84,6 +84,10 @@ class ModHitfind(Module):
             crystals.write_crystals(path, record, shot, context, self.options.integration_format)
         return record
 
+    def find_cells(self, records, context):
+        find = getattr(self.crystal_stages.get("indexing"), "find_cells", None)
+        return find([r.skip for r in records if r.skip is not None], context) if find else None
+
     def _look(self, event, record, shot):
         """Image and peaks; an instance with the same calibration and finder takes them over."""
         clock = Clock()

@@ -51,6 +51,11 @@ class Module:
     def finish(self):
         """After this rank's last event, before totals are reduced: close files."""
 
+    def find_cells(self, records, context):
+        """While the run learns without a cell given: a `Learnt` with the cells that the first hits' records share, made
+        from `context.learnt`, or None. On rank 0; records in order."""
+        return None
+
     def totals(self):
         """What is reduced over ranks at the end: {name: array}, joined by `merge`."""
         return {}

@@ -25,6 +25,13 @@ SECONDS_IN_RANGE = 1.0
 # Longest time a range should last on P ranks: keeps rank 0 below 5 % busy at 20 us a request.
 MASTER_SECONDS_PER_REQUEST = 20e-6
 MASTER_SHARE = 0.05
+SECONDS_BETWEEN_LOOKS = 0.005
+
+
+def probe_status():
+    """What `Iprobe` fills in."""
+    from mpi4py import MPI
+    return MPI.Status()
 
 
 class Pool:
@@ -95,11 +102,12 @@ class Schedule:
     # Rank 0.
 
     def _lead(self):
-        comm = self.comm
-        self.known = np.zeros((comm.size, len(self.tally)), np.int64)
+        comm, width = self.comm, len(self.tally)
+        self.known = np.zeros((comm.size, width), np.int64)
+        self.sums = np.zeros(width, np.int64)
         self.handed = np.zeros(comm.size, np.int64)
-        self.asking = []
-        self.message = np.empty(1 + len(self.tally), np.int64)
+        self.asking, self.message, self.looked = [], np.empty(1 + width, np.int64), 0.0
+        self.status = probe_status()
         nap = Nap(0.001)
         while not self.stopped and (self.pool.left or not self._all_done()):
             if self.pool.left and self.master_works:
@@ -120,51 +128,58 @@ class Schedule:
         self._drain()
 
     def _serve(self):
-        """Hear all messages that have arrived, answer them, ring the bell where it is time. True if any came."""
+        """Hear all messages that have arrived and answer them; ring the bell where it is time. True if any came."""
         heard = self._hear()
-        self.known[0] = self.tally
-        sums = self.known.sum(axis=0)
-        if sums[STOP] or (self.end is not None and self.end(sums)):
-            self.stopped = True
-            return True
+        self._note(0, self.tally)
         while self.asking and self.pool.left:
-            worker = self.asking.pop(0)
+            worker = self.asking.pop()
             start, stop = self.pool.take(self._limit())
             self.handed[worker] += stop - start
             self._send(worker, WORK, start, stop)
-        if self.flush_due is not None and self.flush_due(sums, self.known.max(axis=0)):
+        moment = time.perf_counter()
+        if self.sums[STOP] or moment - self.looked >= SECONDS_BETWEEN_LOOKS:
+            self.looked = moment
+            self._look()
+        return heard
+
+    def _look(self):
+        """What need not be asked at each event: whether to end, to flush, to tell."""
+        if self.sums[STOP] or (self.end is not None and self.end(self.sums)):
+            self.stopped = True
+            return
+        if self.flush_due is not None and self.flush_due(self.sums, self.known.max(axis=0)):
             self._ring(FLUSH)
             self._flush()
         if self.progress is not None:
-            self.progress(sums)
-        return heard
+            self.progress(self.sums)
 
     def _hear(self):
         comm, heard = self.comm, False
-        while comm.size > 1 and comm.Iprobe(tag=TAG):
-            source = self._receive()
-            self.known[source] = self.message[1:]
+        while comm.size > 1 and comm.Iprobe(tag=TAG, status=self.status):
+            source = self.status.source
+            comm.Recv(self.message, source=source, tag=TAG)
+            self._note(source, self.message[1:])
             if self.message[0] == ASK:
                 self.asking.append(source)
             heard = True
         return heard
 
-    def _receive(self):
-        from mpi4py import MPI
-        status = MPI.Status()
-        self.comm.Recv(self.message, tag=TAG, status=status)
-        return status.source
+    def _note(self, rank, counters):
+        """Keep the sums: adding up all ranks at each message would cost 0.1 ms on some thousand of them."""
+        self.sums += counters
+        self.sums -= self.known[rank]
+        self.known[rank] = counters
 
     def _limit(self):
         """How many events last as long as a range should: long enough to keep rank 0 idle, short enough for progress."""
-        done, busy_us = self.known[:, DONE].sum(), self.known[:, BUSY_US].sum()
+        done, busy_us = self.sums[DONE], self.sums[BUSY_US]
         if not done:
             return 2
         seconds = max(SECONDS_IN_RANGE, self.comm.size * MASTER_SECONDS_PER_REQUEST / MASTER_SHARE)
         return int(min(seconds * 1e6 * done / max(1, busy_us), 1 << 20)) + 1
 
     def _all_done(self):
-        return bool((self.known[1:, DONE] >= self.handed[1:]).all())
+        return len(self.asking) == self.comm.size - 1 and bool((self.known[1:, DONE] >= self.handed[1:]).all())
 
     def _ring(self, code):
         for worker in range(1, self.comm.size):
@@ -177,9 +192,9 @@ class Schedule:
         """Messages that were on their way when the end was rung belong to nobody else."""
         meet(self.comm)
         self._hear()
-        self.known[0] = self.tally
+        self._note(0, self.tally)
         if self.progress is not None:
-            self.progress(self.known.sum(axis=0))
+            self.progress(self.sums)
         self._leave()
 
     def _leave(self):
