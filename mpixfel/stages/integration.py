@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_ndtr
+from scipy.special import gamma, log_ndtr
 
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
@@ -23,7 +23,6 @@ from mpixfel.stages.spread import describe
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
 LEAST_PHOTONS = 0.1    # reflections that show less in the mean are not considered
 EVIDENT = 6.0          # signal to noise of a reflection that is there whatever was expected of it
-WEIBULL_SHAPE, WEIBULL_MEAN = 0.82, 1.113   # the latter: Gamma(1 + 1 / shape)
 BRIGHT = 4.0           # signal to noise from which a spot's place and width are measured
 
 
@@ -54,7 +53,7 @@ class ProfileIntegrator:
 
     refine: str = option("pixels", "last fit of each lattice before it is integrated: pixels (to all its predicted spots, "
                          "seen or not) or none", choices=("pixels", "none"))
-    completeness: float = option(0.992, "share of the reflections of more than `worthwhile_photons` that is to be "
+    completeness: float = option(0.994, "share of the reflections of more than `worthwhile_photons` that is to be "
                                  "integrated: the more, the more empty ones come along", low=0.5, high=1)
     worthwhile_photons: float = option(10.0, "reflections of fewer photons need not be found", "photons", low=1, high=1e6)
     min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
@@ -155,12 +154,12 @@ class _Shot:
     def least_expected(self, expected):
         """Mean photons above which the wanted share of all worthwhile reflections is expected.
 
-        Intensities about a mean that itself is only known roughly scatter more widely than Wilson's exponential: with a
-        variance of 1.5 squared means, a Weibull distribution of shape 0.82.
+        Intensities about a mean that itself is only known roughly scatter more widely than Wilson's exponential: they
+        are taken as Weibull distributed, as widely as the run has found them.
         """
-        falling = np.sort(expected)[::-1]
-        ratio = WEIBULL_MEAN * self.options.worthwhile_photons / np.maximum(falling, 1e-3)
-        worthwhile = np.cumsum(np.exp(-ratio ** WEIBULL_SHAPE))
+        falling, shape = np.sort(expected)[::-1], self.prepared.expected.shape
+        ratio = gamma(1.0 + 1.0 / shape) * self.options.worthwhile_photons / np.maximum(falling, 1e-3)
+        worthwhile = np.cumsum(np.exp(-ratio ** shape))
         if not len(falling) or worthwhile[-1] <= 0.0:
             return 0.0
         return falling[np.searchsorted(worthwhile, self.options.completeness * worthwhile[-1])]

@@ -34,8 +34,7 @@ def learn(tables, context):
     size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else np.nan for w in widths)
     fall_off = common(rows["b_factor"], rows["b_factor_sigma"])
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
-             "width_sigma": np.array([max(w.expected, LEAST_WIDTH_SIGMA) if np.isfinite(w.error) else UNKNOWN
-                                      for w in widths]), **learn_relief(tables, context),
+             "width_sigma": np.array([expected_width(w, len(rows)) for w in widths]), **learn_relief(tables, context),
              **learn_tally(tables, context)}
     if np.isfinite(fall_off.error):
         extra["fall_off"] = np.array([fall_off.mean, max(fall_off.expected, LEAST_FALL_OFF_SIGMA)])
@@ -43,6 +42,13 @@ def learn(tables, context):
                    beam_shift_m=tuple(-s.mean for s in shift), beam_shift_sigma_m=tuple(s.expected for s in shift),
                    distance_scale=distance.mean, cells=cells, cell_sigma=cell_sigma, domain_size_angstrom=size,
                    half_mosaicity_deg=mosaicity, bandwidth_fwhm=bandwidth, extra=extra)
+
+
+def expected_width(width, n_lattices):
+    """How far the logarithm of a shot's width may be from the run's mean; few lattices say little of their spread."""
+    if not np.isfinite(width.error):
+        return UNKNOWN
+    return float(np.sqrt(max(width.expected, LEAST_WIDTH_SIGMA) ** 2 + UNKNOWN ** 2 / (4.0 * n_lattices)))
 
 
 class Common(NamedTuple):

@@ -7,7 +7,7 @@ from mpixfel.kernels.refine import N_ROTATION
 from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
 from mpixfel.kernels.spots import Spread, ellipses, excited_all
 from mpixfel.stages.refinement import record_fit, row_form
-from mpixfel.stages.relief import Relief, Tally, known_relief, known_tally
+from mpixfel.stages.relief import Relief, Tally, known_relief, known_shape, known_tally
 from mpixfel.stages.restraints import N_BEAM
 from mpixfel.stages.spread import known_spread, width_prior
 from mpixfel.stages.strain import amounts, orientation
@@ -15,6 +15,11 @@ from mpixfel.stages.strain import amounts, orientation
 PLACE_FLOOR_PIXELS = 0.06     # error of a place that no signal reduces: mosaic blocks are not infinitely many
 WIDTH_FLOOR = 0.1             # likewise of the variance of a spot's shape, relative
 MAX_OFFSET_PIXELS = 1.0       # a spot farther from its prediction is another's, or noise
+FEWEST_PLACES = 8             # so many tell how well places fit altogether
+MUCH_CHI2 = 1.5               # reduced chi square of the places from which their errors are taken as underestimated
+FARTHEST_SIGMAS = 5.0         # errors of the orientation that the pixels may turn a lattice by
+LOG_SCALE_SIGMA = 0.7         # how far the scale may be from its first estimate: without signal it would run away
+FROZEN = 1e24
 CLEAN = 0.05                  # share of a spot that others may claim
 FALL_OFF = 20.0               # angstrom^2, fall-off of intensities exp(-B / (2 d^2)) before a run has said its own
 FALL_OFF_SIGMA = 20.0
@@ -29,13 +34,14 @@ class Expected(NamedTuple):
     fall_off_sigma: float
     relief: Relief
     tally: Tally
+    shape: float               # of the Weibull distribution of intensities about their means: 1 is Wilson's
 
 
 def expected_of(context):
     """`Expected` as far as the run knows it."""
     fall_off, sigma = context.learnt.extra.get("fall_off", (FALL_OFF, FALL_OFF_SIGMA))
     return Expected(known_spread(context), width_prior(context), float(fall_off), float(sigma), known_relief(context),
-                    known_tally(context))
+                    known_tally(context), known_shape(context))
 
 
 class Model(NamedTuple):
@@ -103,32 +109,58 @@ def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, 
     state[N_ROTATION:N_ROTATION + n_strain] = amounts(row["reciprocal_axes"], reference, lab)
     state[n_geometry - N_BEAM:n_geometry] = [*(row["beam_shift"] + restraints.shift_m),
                                              row["distance_scale"] / restraints.distance_scale - 1.0]
-    state[n_geometry] = _log_scale(signals, row["reciprocal_axes"], k0, expected.spread, model.fall_off)
-    state[n_geometry + 1] = model.fall_off
+    state[n_geometry] = centre[n_geometry] = _log_scale(signals, row["reciprocal_axes"], k0, expected.spread,
+                                                        model.fall_off)
+    state[n_geometry + 1], centre[n_geometry + 1] = model.fall_off, expected.fall_off
     state[-3:] = _factors(model.spread, expected.spread)
-    centre[n_geometry + 1] = expected.fall_off
     precision = np.concatenate([np.zeros(N_ROTATION), form.sigma ** -2.0, restraints.beam_sigma ** -2.0,
-                                [1e-4, expected.fall_off_sigma ** -2.0], expected.width_sigma ** -2.0])
+                                [LOG_SCALE_SIGMA ** -2.0, expected.fall_off_sigma ** -2.0], expected.width_sigma ** -2.0])
+    begin = (reference.copy(), lab.copy(), state.copy())
     axes, covariance = np.empty((3, 3)), np.empty((len(state), len(state)))
-    converged, _, _, _ = descend_signals(reference, lab, signals, k0, expected.spread, distance_m, precision, centre, state,
-                                         axes, covariance, steps)
-    if not converged or not np.all(np.isfinite(axes)):
-        return None
+    fit = lambda reference, lab, state: descend_signals(reference, lab, signals, k0, expected.spread, distance_m, precision,
+                                                        centre, state, axes, covariance, steps)
+    converged, _, chi2, count = fit(reference, lab, state)
+    if converged and count >= FEWEST_PLACES and chi2 > MUCH_CHI2 * 2 * count:
+        # Panels that do not stand where the geometry says: places are worth that much less.
+        signals.point_error[:] *= np.sqrt(chi2 / (2 * count))
+        converged, _, chi2, count = fit(reference, lab, state)
+    if not converged or turned(axes, row["reciprocal_axes"]) > FARTHEST_SIGMAS * np.linalg.norm(row["orientation_sigma"]):
+        # The signals have no say in where the lattice stands; they may still say how strong it is.
+        reference, lab, state = begin
+        precision[:n_geometry], centre[:n_geometry] = FROZEN, state[:n_geometry]
+        converged, _, _, _ = fit(reference, lab, state)
+        if not converged:
+            return None
+        sigma = np.sqrt(np.maximum(np.diag(covariance)[n_geometry + 1:], 0.0))
+        return row, model_of(state, n_geometry, expected, sigma)
     row = row.copy()
     record_fit(row, form, axes, state, covariance, restraints)
     sigma = np.sqrt(np.maximum(np.diag(covariance)[n_geometry + 1:], 0.0))
-    return row, Model(Spread(*scaled(expected.spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1],
-                      sigma[0], tuple(sigma[1:]))
+    return row, model_of(state, n_geometry, expected, sigma)
+
+
+def model_of(state, n_geometry, expected, sigma):
+    """`Model` of a fit's state; `sigma` (4,) errors of fall-off, domain size, mosaicity and bandwidth."""
+    return Model(Spread(*scaled(expected.spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1], sigma[0],
+                 tuple(sigma[1:]))
+
+
+def turned(one, other):
+    """Degrees by which (3, 3) rows of axes are turned against nearly the same others."""
+    u, _, vt = np.linalg.svd(one.T @ np.linalg.inv(other.T))
+    return float(np.degrees(np.arccos(np.clip((np.trace(u @ vt) - 1.0) / 2.0, -1.0, 1.0))))
 
 
 def _log_scale(signals, axes, k0, spread, fall_off):
-    """Logarithm of the scale that makes expected and measured intensities agree in the weighted mean."""
+    """Logarithm of the scale that makes expected and measured intensities agree in the mean.
+
+    Weighted by what is expected, not by the errors measured: strong spots have large ones because they are strong.
+    """
     q = signals.hkl @ axes
     density = signals.relief * np.exp(-0.5 * fall_off * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
-    top = np.sum(density * signals.intensity / signals.sigma ** 2)
-    bottom = np.sum(density ** 2 / signals.sigma ** 2)
-    floor = np.sum(density / signals.sigma ** 2) / bottom * np.min(signals.sigma) * 0.1
-    return float(np.log(max(top / bottom, floor)))
+    seen = np.sum(density * signals.intensity)
+    noise = np.sqrt(np.sum((density * signals.sigma) ** 2))
+    return float(np.log(max(seen, noise) / np.sum(density ** 2)))
 
 
 def _factors(spread, reference):

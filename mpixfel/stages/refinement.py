@@ -16,7 +16,11 @@ from mpixfel.stages.restraints import N_BEAM, Form, Restraints, form_of, restrai
 from mpixfel.stages.spread import known_spread
 from mpixfel.stages.strain import orientation
 
-ROUNDS = (2.0, 1.4, 1.0, 1.0)   # how much wider than at the end peaks are taken in, round by round
+ROUNDS = (2.5, 1.6, 1.2, 1.0)   # how much wider than at the end excitation errors may be, round by round
+PLACES = (6.0, 3.0, 1.5, 1.0)   # and places: the first lattice may be off by a pixel or so
+STEADY = 5                      # imagined peaks that fit as expected
+WORST_PLACE_PIXELS = 0.5        # peaks farther out than a few of these are not a lattice's, whatever its residuals say
+SLANT = 0.2                     # share of an excitation error by which a spot may stand aside
 MIN_RELATIVE = 0.02             # a centroid is never trusted beyond this share of the spot's width
 
 
@@ -38,8 +42,15 @@ class Fit(NamedTuple):
     hkl: np.ndarray
     own: np.ndarray
     rms: float
-    widen: float
+    errors: "Errors"
     converged: bool
+
+
+class Errors(NamedTuple):
+    """What a lattice's own residuals say of their size: they start as expected, and end where the peaks are."""
+
+    widen: float = 1.0     # factor on the variance of the excitation error
+    floor: float = 0.0     # error of a place that no signal reduces, 1/angstrom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +87,7 @@ class Refinement:
         fits, merged = _without_duplicates(fits)
         reasons += [Reason.duplicate_lattice] * merged
         if len(fits) > 1:
-            fits = self._together(job, fits, prepared)
+            fits = self._together(job, fits)
         good = [fit for fit in fits if self._reason(fit, prepared, job) is Reason.none]
         reasons += [r for r in (self._reason(fit, prepared, job) for fit in fits) if r is not Reason.none]
         if not good:
@@ -87,31 +98,24 @@ class Refinement:
     def _alone(self, job, row, prepared):
         """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
         form = row_form(row, prepared.restraints)
-        reference = form.cell.reciprocal_axes() @ orientation(row["reciprocal_axes"], form.cell).T
-        fit = None
-        widen = 1.0
-        start = row["reciprocal_axes"]
-        for loose in ROUNDS:
-            axes = start if fit is None else fit.axes
-            hkl, matched, distance2 = job.match(axes, form, loose * self.tolerance, widen,
-                                                np.zeros(2) if fit is None else job.shift(fit))
+        fit = Fit(form, row["reciprocal_axes"], None, None, None, None, 0.0, Errors(1.0, job.floor), True)
+        for wide, far in zip(ROUNDS, PLACES):
+            hkl, matched, _ = job.match(fit, self.tolerance * wide, far)
             if matched.sum() < self.min_indexed:
                 return Reason.too_few_indexed
-            fit = job.fit(form, reference if fit is None else fit.axes, hkl, matched, widen,
-                          None if fit is None else fit.state)
+            fit = job.fit(fit, hkl, matched)
             if not fit.converged:
                 return Reason.refinement_diverged
-            widen = fit.widen
         return fit
 
-    def _together(self, job, fits, prepared):
+    def _together(self, job, fits):
         """Give each peak to the lattice that explains it best and refine them all again, twice."""
         for _ in range(2):
-            matches = [job.match(f.axes, f.form, self.tolerance, f.widen, job.shift(f)) for f in fits]
+            matches = [job.match(f, self.tolerance, 1.0) for f in fits]
             distance2 = np.array([np.where(m[1], m[2], np.inf) for m in matches])
             winner = np.where(np.isfinite(distance2.min(axis=0)), distance2.argmin(axis=0), -1)
-            fits = [job.fit(f.form, f.axes, m[0], winner == i, f.widen, f.state)
-                    for i, (f, m) in enumerate(zip(fits, matches)) if np.sum(winner == i) >= self.min_indexed]
+            fits = [job.fit(f, m[0], winner == i) for i, (f, m) in enumerate(zip(fits, matches))
+                    if np.sum(winner == i) >= self.min_indexed]
         return fits
 
     def _reason(self, fit, prepared, job):
@@ -144,51 +148,64 @@ class _Shot:
         self.spread = prepared.spread
         self.floor = options.position_floor_pixels * self.pixel_q
 
-    def shift(self, fit):
-        """(2,) shift of the pattern found by a fit, m."""
+    def beam(self, fit):
+        """(3,) shift of the pattern, m, and relative change of the distance found by a fit."""
         n = refine.N_ROTATION + len(fit.form.strains)
-        return fit.state[n:n + 2]
+        return np.zeros(N_BEAM) if fit.state is None else fit.state[n:n + N_BEAM]
 
-    def match(self, axes, form, tolerance, widen, shift):
-        """(hkl (n, 3), matched (n,), squared distance over its expected square (n,)) of all peaks in one lattice."""
-        # A shift of the pattern changes q by about k0 shift / distance, which is enough to find indices.
-        distance = np.linalg.norm(self.points, axis=1)
-        ray = self.points.copy()
-        ray[:, :2] -= shift
-        q = ray * (self.k0 / np.linalg.norm(ray, axis=1))[:, None]
-        q[:, 2] -= self.k0
+    def match(self, fit, tolerance, far):
+        """(hkl (n, 3), matched (n,), squared distance over its expected square (n,)) of all peaks in one lattice.
+
+        A peak's distance from a lattice point is an excitation error, along its ray, and an error of place, across it.
+        """
+        x, y, stretch = self.beam(fit)
+        ray = self.points - np.array([x, y, -stretch * self.distance_m])
+        ray /= np.linalg.norm(ray, axis=1)[:, None]
+        q = self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
         _, nn, _, rr, tt = ellipses(q, self.k0, self.spread)
-        expected = widen * nn + 2 * self.floor ** 2 + self.relative ** 2 * (rr + tt)
+        along2 = fit.errors.widen * nn
+        across2 = far ** 2 * (2 * fit.errors.floor ** 2 + self.relative ** 2 * (rr + tt) + SLANT ** 2 * along2)
         hkl, matched = np.empty((len(q), 3)), np.empty(len(q), bool)
-        refine.assign(np.ascontiguousarray(axes), q, form.centring, tolerance * np.sqrt(expected), hkl, matched)
-        distance2 = np.sum((hkl @ axes - q) ** 2, axis=1) / expected
-        return hkl, matched, distance2
+        refine.assign(np.ascontiguousarray(fit.axes), q, fit.form.centring, tolerance * np.sqrt(along2 + across2), hkl,
+                      matched)
+        apart = hkl @ fit.axes - q
+        along = np.sum(apart * ray, axis=1)
+        across = np.sum(apart ** 2, axis=1) - along ** 2
+        distance2 = along ** 2 / along2 + across / across2
+        return hkl, matched & (distance2 < tolerance ** 2), distance2
 
-    def fit(self, form, start, hkl, use, widen, state):
-        """Refine from axes `start` with fixed indices; a `Fit`."""
-        p = self.prepared
-        n_strain = len(form.strains)
-        n = refine.N_ROTATION + n_strain + N_BEAM
-        turn = orientation(start, form.cell)
+    def fit(self, before, hkl, use):
+        """Refine from an earlier fit, or what stands for one, with fixed indices; a `Fit`."""
+        p, form = self.prepared, before.form
+        n = refine.N_ROTATION + len(form.strains) + N_BEAM
+        turn = orientation(before.axes, form.cell)
         reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
         lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
-        state = np.zeros(n) if state is None else state.copy()
+        state = np.zeros(n) if before.state is None else before.state.copy()
         precision = np.concatenate([np.zeros(refine.N_ROTATION), form.sigma ** -2.0, p.restraints.beam_sigma ** -2.0])
         axes, covariance = np.empty((3, 3)), np.empty((n, n))
         converged, _, _, rms = refine.descend(
-            reference, lab, hkl, use, self.points, self.relative, self.floor, self.k0, self.spread, widen,
-            self.distance_m, precision, np.zeros(n), state, axes, covariance, 12)
-        q = hkl[use] @ axes
-        error, nn, *_ = ellipses(q, self.k0, self.spread)
-        return Fit(form, axes, state, covariance, hkl, use, rms, _widening(error ** 2 / nn), converged)
+            reference, lab, hkl, use, self.points, self.relative, before.errors.floor, self.k0, self.spread,
+            before.errors.widen, self.distance_m, precision, np.zeros(n), state, axes, covariance, 12)
+        fit = Fit(form, axes, state, covariance, hkl, use, rms, before.errors, converged)
+        return fit._replace(errors=self.errors(fit)) if converged else fit
 
-
-def _widening(ratio):
-    """Factor on the expected variance of the excitation error that squared errors over it ask for.
-
-    The median of chi square with one degree of freedom is 0.455; five imagined peaks of ratio one steady small shots.
-    """
-    return float(np.clip((np.median(ratio) / 0.455 * len(ratio) + 5.0) / (len(ratio) + 5.0), 0.05, 50.0))
+    def errors(self, fit):
+        """`Errors` that the residuals of a fit ask for: medians, steadied by a few imagined peaks as expected."""
+        use, (x, y, stretch) = fit.own, self.beam(fit)
+        ray = self.points[use] - np.array([x, y, -stretch * self.distance_m])
+        ray /= np.linalg.norm(ray, axis=1)[:, None]
+        q = fit.hkl[use] @ fit.axes
+        error, nn, shift, rr, tt = ellipses(q, self.k0, self.spread)
+        apart = q - self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
+        along = np.sum(apart * ray, axis=1)
+        across = np.maximum(np.sum(apart ** 2, axis=1) - along ** 2 - shift ** 2, 0.0)
+        n = len(q)
+        # Medians of chi square with one and with two degrees of freedom: 0.455 and 1.386.
+        widen = (np.median(error ** 2 / nn) / 0.455 * n + STEADY) / (n + STEADY)
+        place = np.median(across) / 1.386 - np.median(self.relative[use] ** 2 * (rr + tt) / 2)
+        floor = np.sqrt((max(place, self.floor ** 2) * n + STEADY * self.floor ** 2) / (n + STEADY))
+        return Errors(float(np.clip(widen, 0.05, 9.0)), float(min(floor, WORST_PLACE_PIXELS * self.pixel_q)))
 
 
 def _without_duplicates(fits):

@@ -8,6 +8,8 @@ learnt from the first lattices and then applied to all.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import gamma
 
 from mpixfel.kernels.spots import ellipses, excited_all
 from mpixfel.model.tables import Flag
@@ -19,6 +21,7 @@ ERROR_EDGES = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 
 FEWEST = 30            # reflections that a factor rests on
 BRIGHTEST = 7.0        # intensities count as at most this many times their mean
 LOWEST = 0.02
+TYPICAL_SCATTER, SCATTER_LIMITS = 1.5, (1.0, 4.0)
 TALLY_EDGES = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 15.0])
 
 
@@ -62,6 +65,13 @@ def known_relief(context):
     return Relief(*(extra[name] for name in names)) if all(name in extra for name in names) else FLAT
 
 
+def known_shape(context):
+    """Shape of the Weibull distribution whose variance, in squared means, is that of the run's intensities."""
+    scatter = float(context.learnt.extra.get("scatter", TYPICAL_SCATTER))
+    excess = lambda shape: gamma(1.0 + 2.0 / shape) / gamma(1.0 + 1.0 / shape) ** 2 - 1.0 - scatter
+    return float(brentq(excess, 0.4, 1.2))
+
+
 def known_tally(context):
     """`Tally` of the run as far as it has been learnt."""
     extra = context.learnt.extra
@@ -103,7 +113,18 @@ def learn_relief(tables, context):
     radial = _factors(resolution[near], edges, seen[near], mean[near], sigma[near])
     across = _factors(error, ERROR_EDGES, *(seen, mean * np.interp(resolution, *radial), sigma))
     found = Relief(*radial, across[0], across[1] / across[1][0])
-    return {f"relief_{name}": table for name, table in found._asdict().items()}
+    mean = mean * found(resolution, error)
+    return {**{f"relief_{name}": table for name, table in found._asdict().items()},
+            "scatter": np.array(_scatter(rows["intensity"][use].astype(float), sigma, mean))}
+
+
+def _scatter(intensity, sigma, mean):
+    """Variance of intensities about their means in squared means, the noise taken off: 1 for Wilson's distribution."""
+    bright = mean > 2.0 * np.median(sigma)
+    if bright.sum() < FEWEST:
+        return TYPICAL_SCATTER
+    ratio, noise = intensity[bright] / mean[bright], sigma[bright] / mean[bright]
+    return float(np.clip(np.mean((ratio - 1.0) ** 2 - noise ** 2), *SCATTER_LIMITS))
 
 
 def learn_tally(tables, context):

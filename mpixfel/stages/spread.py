@@ -15,9 +15,9 @@ TAIL_WEIGHT = 0.4
 MOSAIC_VARIANCE = 1.0 / 4.0
 TYPICAL_DOMAIN_ANGSTROM = 1000.0
 TYPICAL_HALF_MOSAICITY_DEG = 0.1
-UNKNOWN = 0.7            # standard deviation of the logarithm of a width that the run has not learnt
+TYPICAL_BANDWIDTH = 1e-3
+UNKNOWN = 1.0            # standard deviation of the logarithm of a width that the run has not learnt
 BROAD = 0.01             # bandwidth from which a spectrum is flat
-LEAST_BANDWIDTH = 1e-4   # monochromators leave that much
 
 
 def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0):
@@ -38,7 +38,7 @@ def known_spread(context):
     known = lambda value, typical: value if np.isfinite(value) and value > 0 else typical
     return spread_of(known(learnt.domain_size_angstrom, TYPICAL_DOMAIN_ANGSTROM),
                      known(learnt.half_mosaicity_deg, TYPICAL_HALF_MOSAICITY_DEG),
-                     max(known(learnt.bandwidth_fwhm, context.beam.bandwidth_fwhm), LEAST_BANDWIDTH),
+                     known(learnt.bandwidth_fwhm, known(context.beam.bandwidth_fwhm, TYPICAL_BANDWIDTH)),
                      context.beam.divergence_rad)
 
 
