@@ -1,5 +1,5 @@
 """Indexing: which lattices do these spots belong to?"""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.tables import LATTICE
 from mpixfel.stages import acceptance, lattices, search
+from mpixfel.stages.cells import find_cells, pattern
 from mpixfel.stages.check import check_options
 from mpixfel.stages.forms import lattice_axes, make_form
 from mpixfel.stages.interface import option
@@ -65,6 +66,8 @@ class StagedIndexer:
     false_positive_rate: float = option(0.001, "chance that an event of random spots gets a lattice", low=1e-12, high=0.5)
     cell_tolerance: float = option(0.02, "largest relative error of the given cell's axes", low=0.0, high=0.1)
     beam_tolerance_px: float = option(3.0, "largest error of the beam centre", "pixels", low=0.0, high=100.0)
+    cells: str = option("main", "where no cell was given: use the main one of those that the first hits share, or all",
+                        choices=("main", "all"))
     point_radius: float = option(0.0015, "size of lattice points until the run has learnt it, one standard deviation",
                                  "1/angstrom", low=0.0, high=0.1)
 
@@ -74,6 +77,8 @@ class StagedIndexer:
     def prepare(self, context):
         """Reduced cells, grids, and what chance reaches for each of them."""
         learnt, pixel = context.learnt, context.detector.pixel_size_m()
+        if not context.best_cells:
+            return Unknown(self.beam_tolerance_px, pixel, self.point_radius, context.rehearsal)
         shift = max(self.beam_tolerance_px, 0.2) / 2 * pixel
         if learnt.n_lattices >= 5 and np.all(np.isfinite(learnt.beam_shift_sigma_m)):
             shift = max(2 * max(learnt.beam_shift_sigma_m), 0.2 * pixel)
@@ -105,6 +110,8 @@ class StagedIndexer:
         n = len(spots.q)
         if n < FEWEST_SPOTS:
             return Skip(STAGE, Reason.too_few_peaks, f"{n} spots, at least {FEWEST_SPOTS} are needed", {"n_spots": n})
+        if isinstance(prepared, Unknown):
+            return Skip(STAGE, Reason.no_cell_found, "no cell is known", {"n_spots": n, **prepared.kept(spots, shot)})
         distance = float(np.mean(np.abs(shot.geometry.origin[:, 2])))
         table = spot_table(spots.q, spots.sigma_q, shot.wavelength_angstrom, prepared.radius, prepared.mosaicity,
                            shot.bandwidth_fwhm / FWHM)
@@ -116,6 +123,31 @@ class StagedIndexer:
         if not found:
             return _skip(numbers)
         return np.concatenate([_row(prepared, one, distance) for one in found])
+
+
+    def find_cells(self, skips, context):
+        """`context.learnt` with the cells that the patterns of `skips` (of `Skip`, in order) share; None where none."""
+        clusters = find_cells([skip.numbers["pattern"] for skip in skips if "pattern" in skip.numbers])
+        if not clusters:
+            return None
+        clusters = clusters if self.cells == "all" else clusters[:1]
+        return replace(context.learnt, cells=tuple(c.cell for c in clusters), extra={
+            **context.learnt.extra, "cells_found": np.array([len(c.patterns) for c in clusters])})
+
+
+class Unknown(NamedTuple):
+    """What `StagedIndexer` needs where no cell is known: patterns are only kept, for the run to find cells in."""
+
+    beam_tolerance_px: float
+    pixel_m: float
+    point_radius: float
+    rehearsal: bool
+
+    def kept(self, spots, shot):
+        """{"pattern": ...} while the run learns."""
+        if not self.rehearsal:
+            return {}
+        return {"pattern": pattern(spots, shot, self.beam_tolerance_px, self.pixel_m, self.point_radius)}
 
 
 def _skip(numbers):
