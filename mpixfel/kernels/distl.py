@@ -253,7 +253,7 @@ def _set_limits(boxes, height, base, slope):
 
 @njit(cache=True, fastmath=FASTMATH)
 def _compare(image, at, width, base, slope, x, low, out, n):
-    """Append the pixels at, at + 1, ... of the flat image that lie above base + slope * x and above `low`.
+    """Append the pixels at, at + 1, ... of the flat image that lie above base + slope * x and above `low`, while room.
 
     `base` and `slope` are whole chunks long, and say never beyond `width`; so does the caller's image, but for its end.
     """
@@ -266,17 +266,17 @@ def _compare(image, at, width, base, slope, x, low, out, n):
         else:
             hits = ONE
         if hits > ZERO:
-            for i in range(start, min(start + np.uint64(CHUNK), np.uint64(width))):
-                if image[at + i] > base[i] + slope[i] * x and image[at + i] > low:
-                    if n < out.size:
-                        out[n] = np.int64(at + i)
-                    n += 1
+            stop = min(start + np.uint64(CHUNK), np.uint64(width))
+            if n + CHUNK < out.size:
+                for i in range(start, stop):      # without a branch: where many pixels pass, none can be foretold
+                    out[n] = np.int64(at + i)
+                    n += (image[at + i] > base[i] + slope[i] * x) & (image[at + i] > low)
     return n
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def above(image, shape, boxes, grid, height, low, limits, out):
-    """Flat indices, ascending, of the pixels with Z > height and value > low; returns their number.
+    """Flat indices, ascending, of the pixels with Z > height and value > low; returns their number, below the room.
 
     `limits` (2, W) float32 is work space, W a whole number of chunks that holds FS; `out` (room,) int64.
     """
@@ -383,13 +383,27 @@ def _axes(pixels, n, n_fs, spot):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def spots(image, boxes, grid, shape, found, neighbours, margin, overload, rings, icy, body, pixels, out):
+def _alone(flat, at, stride):
+    """Whether none of the eight neighbours of a pixel of the flat map is marked; False near the ends of the map.
+
+    At the edge of a panel, neighbours in memory are none on the detector: there the answer may be False for True.
+    """
+    if at < stride + 1 or at + stride + 1 >= flat.size:
+        return False
+    marked = np.uint8(0)
+    for row in (at - stride, at, at + stride):
+        marked |= flat[row - 1] | flat[row + 1]
+    return (marked | flat[at - stride] | flat[at + stride]) == 0
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def spots(image, boxes, grid, shape, found, least, margin, overload, rings, icy, body, pixels, out):
     """Spots: connected pixels out of `found` (n,) that hold a maximum.
 
     Parameters
     ----------
-    neighbours : int
-        A maximum has more than so many neighbours above the threshold.
+    least : int
+        Fewest pixels of a spot. A maximum has at least min(3, least - 2) neighbours above the threshold.
     margin : int
         Maxima lie at least so many pixels from the edge of their panel.
     overload : float
@@ -406,15 +420,19 @@ def spots(image, boxes, grid, shape, found, neighbours, margin, overload, rings,
         Number of spots; may exceed the room.
     """
     n_ss, n_fs, n = image.shape[1], image.shape[2], 0
+    neighbours = min(4, least - 1) - 1
     flat = body.reshape(-1)
     for k in range(found.size):
         flat[found[k]] = 1
     for k in range(found.size):
-        if flat[found[k]] != 1:
+        # Most are noise: single pixels.
+        if flat[found[k]] != 1 or (least > 1 and _alone(flat, found[k], n_fs)):
             continue
         p, rest = found[k] // (n_ss * n_fs), found[k] % (n_ss * n_fs)
         size = _collect(body, shape, p, rest // n_fs, rest % n_fs, pixels)
         size = min(size, pixels.size)
+        if size < least:
+            continue
         maxima, highest, at = 0, -np.inf, -1
         for i in range(size):
             s, f = pixels[i] // n_fs, pixels[i] % n_fs

@@ -10,7 +10,7 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ROUNDS = 5
 BLOCK = 64                       # pixels screened together
 NEVER = np.float32(3.4028235e38)
-ZERO = np.float32(0)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @njit(cache=True, fastmath=FASTMATH)
@@ -59,13 +59,22 @@ def radial_statistics(values, start, min_snr, floor, mean, sigma, upper):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def block_limits(first_bin, last_bin, upper, out):
-    """The least threshold of each block of pixels, whose bins lie between two bounds (inclusive)."""
+def block_limits(first_bin, last_bin, level, upper, least, out):
+    """The least threshold of each block of pixels, whose bins lie between two bounds (inclusive).
+
+    least[k, b] becomes the least of upper[b:b + 2**k], so that two looks tell that of any range: `level` (n,) is the
+    largest k with 2**k bins in the range of the block, or -1 for a block without bins.
+    """
+    n = upper.size
+    for b in range(n):
+        least[0, b] = upper[b]
+    for k in range(1, least.shape[0]):
+        half = 1 << (k - 1)
+        for b in range(n):
+            least[k, b] = min(least[k - 1, b], least[k - 1, min(b + half, n - 1)])
     for i in range(out.size):
-        least = NEVER
-        for b in range(first_bin[i], last_bin[i] + 1):
-            least = min(least, upper[b])
-        out[i] = least
+        k = level[i]
+        out[i] = min(least[k, first_bin[i]], least[k, last_bin[i] + 1 - (1 << k)]) if k >= 0 else NEVER
 
 
 @njit(cache=True, fastmath=FASTMATH)
@@ -76,14 +85,15 @@ def candidates(image, limits, bins, upper, out):
     """
     n = 0
     for i in range(limits.size):
-        at, limit, hits = i * BLOCK, limits[i], 0
-        for k in range(BLOCK):
-            hits += image[at + k] > limit
-        if hits > 0:
-            for k in range(at, at + BLOCK):
-                if image[k] > limit and image[k] > upper[bins[k]]:
+        # Unsigned: a signed index might be negative, and testing for that costs the vector code.
+        at, limit, hits = np.uint64(i * BLOCK), limits[i], ZERO
+        for k in range(np.uint64(BLOCK)):
+            hits += ONE if image[at + k] > limit else ZERO
+        if hits > ZERO:
+            for k in range(np.uint64(BLOCK)):
+                if image[at + k] > limit and image[at + k] > upper[bins[at + k]]:
                     if n < out.size:
-                        out[n] = k
+                        out[n] = np.int64(at + k)
                     n += 1
     return n
 

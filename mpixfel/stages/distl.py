@@ -37,7 +37,7 @@ class Distl:
     minimum_spot_height: float | None = option(None, "pixels above belong to spots; none: 3.5; never below "
                                                      "minimum_signal_height", "sigma", low=0.0)
     minimum_spot_area: int = option(3, "least number of pixels of a spot", low=1)
-    spot_area_maximum_factor: float = option(5.0, "largest area: median + this times (95th - 5th percentile)", low=0.0)
+    spot_area_maximum_factor: float = option(5.0, "largest area, in units of minimum_spot_area", low=0.0)
     peak_intensity_maximum_factor: float = option(10000.0, "largest height: median + this times (95th - 5th percentile)",
                                                   low=0.0)
     peripheral_margin: int = option(1, "width of the margin of each panel", "pixels", low=0)
@@ -169,9 +169,9 @@ class Prepared:
         boxes, grid = before
         icy = self._ice(data, boxes, shot)
         n = kernel.above(data, self.shape, boxes, grid, height, low, self.limits, self.found)
-        neighbours = min(4, self.options.minimum_spot_area - 1) - 1
         margin = self.options.peripheral_margin + 1 if self.options.legacy_distl else self.options.peripheral_margin
-        n = kernel.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)], neighbours, margin, np.inf,
+        n = kernel.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)],
+                         self.options.minimum_spot_area, margin, np.inf,
                          self.rings, icy, self.body, self.pixels, self.out)
         return self.out[:min(n, MAX_SPOTS)], icy
 

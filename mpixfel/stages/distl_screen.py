@@ -15,6 +15,7 @@ LISTS = ("spots_total", "spots_non-ice", "hi_pass_resolution_spots", "ice_free_r
          "spots_unimodal", "spots_low_skew", "spots_good_intensity", "inlier_spots")
 ICE_GUARD_MM, LOW_RESOLUTION_ANGSTROM, ICE_WIDTH = 0.4, 50.0, 4
 SKEW, INTENSITY_SIGMA = 0.45, 5.0
+FEW = 20             # of fewer spots the 5th and 95th percentile may be one and the same, and tell nothing
 EDGES = np.array([0, -1, 0, 2, 4, 5, 7, 9, 12])    # a spot of n pixels has more edges between them than this
 
 
@@ -41,10 +42,10 @@ def screen(spots, options):
     spots = spots[spots["area"] >= least]
     if len(spots) == 0:
         return spots
-    low, median, high = _percentiles(spots["area"])
-    keep = spots["area"] <= int(median + max(options.spot_area_maximum_factor, 1.0) * (high - low))
-    low, median, high = _percentiles(spots["z"])
-    keep &= spots["z"] <= median + options.peak_intensity_maximum_factor * (high - low)
+    keep = spots["area"] <= least * max(options.spot_area_maximum_factor, 1.0)
+    if options.legacy_distl or len(spots) >= FEW:
+        low, median, high = _percentiles(spots["z"])
+        keep &= spots["z"] <= median + options.peak_intensity_maximum_factor * (high - low)
     if options.legacy_distl:
         keep &= spots["area"] > least       # as it was, though "minimum" says otherwise
     if options.compactness_filter:

@@ -115,6 +115,10 @@ class Prepared:
         folded = self.bins.reshape(-1, kernel.BLOCK).astype(np.int64)
         self.first_bin = np.where(folded < last, folded, last + 1).min(axis=1)
         self.last_bin = np.where(folded < last, folded, -1).max(axis=1)
+        # A block without good pixels has no bins.
+        span = self.last_bin - self.first_bin + 1
+        self.level = np.where(span > 0, np.log2(np.maximum(span, 1)).astype(np.int64), -1)
+        self.least = np.empty((int(self.level.max(initial=0)) + 1, last + 1), np.float32)
         self._sample(last)
 
     def _radius(self, geometry):
@@ -164,7 +168,7 @@ class Prepared:
 
     def peaks(self, options, data, upper):
         """(n, 9) rows of `kernels.peakfinder8.find`."""
-        kernel.block_limits(self.first_bin, self.last_bin, upper, self.limits)
+        kernel.block_limits(self.first_bin, self.last_bin, self.level, upper, self.least, self.limits)
         flat = data.reshape(-1)
         if self.padded is not None:
             self.padded[:flat.size] = flat
