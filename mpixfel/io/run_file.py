@@ -14,14 +14,15 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io import segments
+from mpixfel.io.columns import Columns
 from mpixfel.io.totals import forget_totals, write_totals
 from mpixfel.model import tables
 from mpixfel.model.event import Reason
 from mpixfel.model.statistics import count_tables
 
 LOG = logging.getLogger("mpixfel")
-DTYPES = {"peaks": tables.PEAK, "lattices": tables.LATTICE, "reflections": tables.REFLECTION}
 STAGES = ("read", "calibrate", "hitfind", "index", "refine", "integrate", "write")
+
 
 class RunFile:
     """Collects the records of this rank and writes them, together with all ranks, as segments.
@@ -47,11 +48,13 @@ class RunFile:
         self.instances = {name: k for k, name in enumerate(instances)}
         self.number = next_number(folder, comm)
         self.write_s = 0.0
+        self.tables = {"peaks": Columns(tables.PEAK), "reflections": Columns(tables.REFLECTION)}
         self._clear()
 
     def _clear(self):
-        self.rows, self.texts, self.n_text = [], [], 0
-        self.tables = {"peaks": [], "lattices": [], "reflections": []}
+        self.rows, self.texts, self.n_text, self.lattices = [], [], 0, []
+        for table in self.tables.values():
+            table.clear()
         self.counts = {"peaks": 0, "lattices": 0, "reflections": 0}
         self.bytes = 0
 
@@ -78,21 +81,19 @@ class RunFile:
                          + (position, self.n_text, len(text)))
         self.texts.append(text)
         self.n_text += len(text)
-        lattices, reflections, peaks = record.lattices, record.reflections, record.peaks
-        if len(lattices):
-            lattices = lattices.copy()
+        for name, table in self.tables.items():
+            rows = getattr(record, name)
+            table.append(rows)
+            owner = table["lattice"][counts[name]:]
+            owner[owner >= 0] += counts["lattices"]
+        if len(record.lattices):
+            lattices = record.lattices.copy()
             lattices["event"] = len(self.rows) - 1
             lattices["first_reflection"] += counts["reflections"]
-            reflections = reflections.copy()
-            reflections["lattice"] += counts["lattices"]
-        if len(peaks):
-            peaks = peaks.copy()
-            peaks["lattice"][peaks["lattice"] >= 0] += counts["lattices"]
-        for name, rows in (("peaks", peaks), ("lattices", lattices), ("reflections", reflections)):
-            if len(rows):
-                self.tables[name].append(rows)
-                counts[name] += len(rows)
-                self.bytes += rows.nbytes
+            self.lattices.append(lattices)
+        for name in counts:
+            counts[name] += len(getattr(record, name))
+            self.bytes += getattr(record, name).nbytes
         self.bytes += segments.SEGMENT_EVENT.itemsize + len(text)
 
     def flush(self):
@@ -113,11 +114,11 @@ class RunFile:
         self.write_s += seconds
 
     def _piece(self):
-        rows = {name: np.concatenate([np.zeros(0, dtype), *self.tables[name]]) for name, dtype in DTYPES.items()}
         events = np.array(self.rows, segments.SEGMENT_EVENT)
-        counts = count_tables(events, rows["peaks"], rows["lattices"], rows["reflections"], self.shape)
-        return segments.Piece(events, rows["peaks"], rows["lattices"], rows["reflections"],
-                              np.frombuffer(b"".join(self.texts), np.uint8), counts)
+        lattices = np.concatenate([np.zeros(0, tables.LATTICE), *self.lattices])
+        peaks, reflections = self.tables["peaks"], self.tables["reflections"]
+        return segments.Piece(events, peaks, lattices, reflections, np.frombuffer(b"".join(self.texts), np.uint8),
+                              count_tables(events, peaks, lattices, reflections, self.shape))
 
 
 def next_number(folder, comm):

@@ -6,7 +6,6 @@ the segment. `/text` is one pool of bytes: names and tracebacks of events.
 """
 import contextlib
 import faulthandler
-import io
 import os
 import re
 import sys
@@ -37,14 +36,22 @@ class Storage(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What one rank holds of a segment; indices count within the piece."""
+    """What one rank holds of a segment; indices count within the piece.
+
+    `peaks` and `reflections` are tables, `Columns` or dicts of columns: whatever gives a column by its name.
+    """
 
     events: np.ndarray         # SEGMENT_EVENT
-    peaks: np.ndarray          # PEAK
+    peaks: object              # columns of PEAK
     lattices: np.ndarray       # LATTICE
-    reflections: np.ndarray    # REFLECTION
+    reflections: object        # columns of REFLECTION
     text: np.ndarray           # uint8
     stats: dict                # integer arrays by name, summed over ranks
+
+    def sizes(self):
+        """Rows of events, peaks, lattices, reflections, text."""
+        return np.array([len(self.events), len(self.peaks["lattice"]), len(self.lattices), len(self.reflections["lattice"]),
+                         len(self.text)], np.int64)
 
 
 def segment_paths(folder):
@@ -69,13 +76,13 @@ def write_segment(folder, number, piece, comm, storage, before_publishing=lambda
     """
     final = Path(folder, "segments", f"{number:05d}.h5")
     temporary = final.with_suffix(".h5.part")
-    refuse_full_disk(final, sum(table.nbytes for table in piece[:5]), comm)
+    refuse_full_disk(final, sum(array.nbytes for _, array, _ in arrays_of(piece)), comm)
     piece, counts = placed(piece, comm)
     if storage.collective and comm.size > 1:
         with failure_ends_all(final, comm):
             _write_together(temporary, piece, counts, comm, storage)
     else:
-        pieces = comm.gather(piece, root=0)
+        pieces = comm.gather(piece, root=0) if comm.size > 1 else [piece]
         if comm.rank == 0:
             with failure_ends_all(final, comm):
                 _write_alone(temporary, joined(pieces), storage)
@@ -135,30 +142,37 @@ def refuse_full_disk(path, n_bytes, comm):
 
 def placed(piece, comm):
     """The piece with indices that count within the segment, and ({table: (first, total)})."""
-    sizes = np.array([len(t) for t in piece[:5]], np.int64)
+    sizes = piece.sizes()
     firsts = comm.exscan(sizes)
     firsts = np.zeros(5, np.int64) if firsts is None else firsts
     totals = comm.allreduce(sizes)
-    shifted = piece._replace(events=piece.events.copy(), peaks=piece.peaks.copy(), lattices=piece.lattices.copy(),
-                             reflections=piece.reflections.copy())
     first_event, first_peak, first_lattice, first_reflection, first_text = (int(f) for f in firsts)
-    shifted.events["first_peak"] += first_peak
-    shifted.events["first_lattice"] += first_lattice
-    shifted.events["first_text"] += first_text
-    shifted.lattices["event"] += first_event
-    shifted.lattices["first_reflection"] += first_reflection
-    shifted.reflections["lattice"] += first_lattice
-    shifted.peaks["lattice"][shifted.peaks["lattice"] >= 0] += first_lattice
+    events, lattices = piece.events.copy(), piece.lattices.copy()
+    events["first_peak"] += first_peak
+    events["first_lattice"] += first_lattice
+    events["first_text"] += first_text
+    lattices["event"] += first_event
+    lattices["first_reflection"] += first_reflection
+    peaks, reflections = ({c.name: table[c.name] for c in columns} for table, columns in
+                          ((piece.peaks, RAGGED["peaks"]), (piece.reflections, RAGGED["reflections"])))
+    reflections["lattice"] = reflections["lattice"] + first_lattice
+    peaks["lattice"] = np.where(peaks["lattice"] < 0, peaks["lattice"], peaks["lattice"] + first_lattice)
+    shifted = piece._replace(events=events, peaks=peaks, lattices=lattices, reflections=reflections)
     return shifted, {name: (int(f), int(t)) for name, f, t in zip(Piece._fields, firsts, totals)}
 
 
 def joined(pieces):
     """One piece of several that are placed already."""
+    if len(pieces) == 1:
+        return pieces[0]
     stats = {}
     for piece in pieces:
         for name, array in piece.stats.items():
             stats[name] = stats[name] + array if name in stats else array
-    return Piece(*(np.concatenate([p[k] for p in pieces]) for k in range(5)), stats)
+    rows = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in ("events", "lattices", "text")}
+    columns = {table: {c.name: np.concatenate([getattr(p, table)[c.name] for p in pieces]) for c in names}
+               for table, names in RAGGED.items()}
+    return Piece(**rows, **columns, stats=stats)
 
 
 def arrays_of(piece):
@@ -172,10 +186,12 @@ def arrays_of(piece):
             yield f"{table}/{column.name}", rows[column.name], table
 
 
+# No `with` in these two: after a failure a file must not be closed. Closing is collective, and where the disk is full
+# HDF5 1.10 crashes over it.
+
 def _write_together(path, piece, counts, comm, how):
     began, stats = time.perf_counter(), summed(piece.stats, comm)
     file = h5py.File(path, "w", driver="mpio", comm=comm, libver="v110")
-    # No `with`: after a failure the file must not be closed, because closing is collective, too.
     for name, array, table in arrays_of(piece):
         first, total = counts[table]
         dataset = file.create_dataset(name, (total, *array.shape[1:]), array.dtype,
@@ -185,6 +201,17 @@ def _write_together(path, piece, counts, comm, how):
         write_whole(file.create_dataset(f"stats/{name}", array.shape, array.dtype), array, comm.rank == 0)
     file.flush()
     file.attrs["write_seconds"] = comm.allreduce(time.perf_counter() - began)
+    file.close()
+
+
+def _write_alone(path, piece, how):
+    began, file = time.perf_counter(), h5py.File(path, "w", libver="v110")
+    for name, array, _ in arrays_of(piece):
+        file.create_dataset(name, data=array, **stored(len(array), array.shape[1:], array.dtype, how))
+    for name, array in piece.stats.items():
+        file.create_dataset(f"stats/{name}", data=array)
+    file.flush()
+    file.attrs["write_seconds"] = time.perf_counter() - began
     file.close()
 
 
@@ -207,18 +234,6 @@ def write_part(dataset, first, array):
 def write_whole(dataset, array, mine):
     """Write an array that all ranks have, from one of them; collective."""
     write_part(dataset, 0, np.asarray(array) if mine else np.asarray(array)[:0])
-
-
-def _write_alone(path, piece, how):
-    """In memory first: HDF5 1.10 crashes at the end of a program over a file that it could not write."""
-    began, memory = time.perf_counter(), io.BytesIO()
-    with h5py.File(memory, "w", libver="v110") as file:
-        for name, array, _ in arrays_of(piece):
-            file.create_dataset(name, data=array, **stored(len(array), array.shape[1:], array.dtype, how))
-        for name, array in piece.stats.items():
-            file.create_dataset(f"stats/{name}", data=array)
-        file.attrs["write_seconds"] = time.perf_counter() - began
-    path.write_bytes(memory.getbuffer())
 
 
 def stored(rows, row_shape, dtype, how):

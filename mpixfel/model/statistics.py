@@ -18,7 +18,7 @@ def count_tables(events, peaks, lattices, reflections, shape):
 
     Parameters
     ----------
-    events, peaks, lattices, reflections : tables of `model.tables`
+    events, peaks, lattices, reflections : tables of `model.tables`, or anything that gives their columns by name
     shape : (P, 2) int
         Pixels of each panel in ss, fs.
     """

@@ -4,7 +4,7 @@ Thin: what is decided, and how, stands in the stages. Here they only follow each
 """
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mpixfel.modules.names import check_basename, long_stem
 from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
+from mpixfel.stages.pixels import HOT, PixelWatch, conclude_pixels, observe_pixels
 
 # The background of an event is the median of every so many pixels: enough for three digits, and free of charge.
 BACKGROUND_STRIDE = 997
@@ -70,6 +71,7 @@ class ModHitfind(Module):
         self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration))
         self.prepared_finder, self.region = self.finder.prepare(context), self.decision.prepare(context)
         self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
+        self.watch = None
 
     def event(self, event, record, context):
         record, shot = self.options.shot(event, record, context)
@@ -83,6 +85,20 @@ class ModHitfind(Module):
             path = os.path.join(self.options.integration_dirname, self.options.integration_basename + long_stem(record.id))
             crystals.write_crystals(path, record, shot, context, self.options.integration_format)
         return record
+
+    def observe(self, event, record, context):
+        """How often each pixel stands out, until the run has learnt which ones are hot or dead."""
+        if HOT in context.learnt.extra:
+            return {}
+        image = self.calibration(event, context.shot(event), self.prepared_calibration)
+        self.watch = self.watch or PixelWatch(context)
+        return {} if isinstance(image, Skip) else observe_pixels(image, self.watch)
+
+    def conclude(self, observed, context):
+        if not observed:
+            return context.learnt
+        hot = conclude_pixels(observed, PixelWatch(context))
+        return replace(context.learnt, extra={**context.learnt.extra, HOT: hot})
 
     def find_cells(self, records, context):
         find = getattr(self.crystal_stages.get("indexing"), "find_cells", None)
