@@ -15,6 +15,7 @@ from mpixfel.stages.check import check_options
 from mpixfel.stages.common_mode import METHODS, make_common_mode, subtract_waves
 from mpixfel.stages.detector_tables import Tables
 from mpixfel.stages.interface import option
+from mpixfel.stages.pixels import HOT
 
 SWITCHING = {"none": calibrate.NONE, "jungfrau": calibrate.JUNGFRAU, "agipd": calibrate.AGIPD}
 
@@ -139,7 +140,7 @@ class Prepared:
 def bad_pixels(options, context):
     """(P, SS, FS) bool: the static mask, with what the constants, the darks and the first images tell."""
     bad = np.zeros(context.detector.stack_shape, bool)
-    for mask in (context.mask, getattr(context.constants, "bad", None), context.learnt.extra.get("hot_pixels")):
+    for mask in (context.mask, getattr(context.constants, "bad", None), context.learnt.extra.get(HOT)):
         if mask is not None:
             bad |= np.asarray(mask, bool)
     if context.constants is not None:

@@ -9,11 +9,13 @@ from mpixfel.kernels.background import tally
 from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.tail import Tail
 
+HOT = "hot_pixels"       # name of the mask in Learnt.extra; calibration takes it from there
 OUTLIER = Tail(1e-4)     # a pixel this far above its surroundings stands out
 LEAST_IMAGES = 8         # fewer images tell nothing
 HOT_SHARE = 0.25         # of the images; a Bragg peak comes back to the same pixel in far fewer
 # A live pixel is above its box's mean now and then. One that was expected there 25 times and never was: chance e^-25.
 DEAD_EXPECTED = 25.0
+MOST_NEIGHBOURS = 2      # pixels with more hot neighbours are part of a ring or streak that comes back in every shot
 
 
 class PixelWatch:
@@ -38,10 +40,18 @@ def observe_pixels(image, watch):
 def conclude_pixels(observed, watch):
     """(P, SS, FS) bool: hot and dead pixels, from the sums of `observe_pixels` over some images."""
     seen, above, out = (observed[name].astype(np.int64) for name in ("seen", "above", "out"))
-    bad = (seen >= LEAST_IMAGES) & (out >= np.maximum(HOT_SHARE * seen, 3))
+    bad = alone((seen >= LEAST_IMAGES) & (out >= np.maximum(HOT_SHARE * seen, 3)))
     boxes, images = watch.boxes, max(int(seen.max(initial=0)), 1)
     for p, ((ny, nx), (height, width)) in enumerate(zip(boxes.grid, boxes.shape)):
         box = boxes.first[p] + (np.arange(height) * ny // height)[:, None] * nx + np.arange(width) * nx // width
         expected = observed["expected"][box] / 1000 * seen[p, :height, :width] / images
         bad[p, :height, :width] |= (above[p, :height, :width] == 0) & (expected > DEAD_EXPECTED)
     return bad
+
+
+def alone(hot):
+    """(P, SS, FS) bool: the marked pixels with few marked neighbours."""
+    padded = np.pad(hot, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
+    ss, fs = hot.shape[1:]
+    around = sum(padded[:, j:j + ss, i:i + fs] for j in range(3) for i in range(3)) - hot
+    return hot & (around <= MOST_NEIGHBOURS)
