@@ -14,6 +14,7 @@ from mpixfel.stages.strain import amounts, orientation
 
 PLACE_FLOOR_PIXELS = 0.06     # error of a place that no signal reduces: mosaic blocks are not infinitely many
 WIDTH_FLOOR = 0.1             # likewise of the variance of a spot's shape, relative
+WIDTH_FLOOR_PIXELS2 = 0.02    # and absolute: no pixel knows its own edges better
 MAX_OFFSET_PIXELS = 1.0       # a spot farther from its prediction is another's, or noise
 FEWEST_PLACES = 8             # so many tell how well places fit altogether
 MUCH_CHI2 = 1.5               # reduced chi square of the places from which their errors are taken as underestimated
@@ -70,7 +71,8 @@ def signals_of(rows, spots, shot, restraints, relief, distance_m):
     variance = np.stack([_variance(rows.shape, rows.frame, a) for a in (0, 1)], 1)
     measured = (spots.width_information > 0).all(axis=1) & trusted
     with np.errstate(divide="ignore"):
-        width_error = np.sqrt(1.0 / spots.width_information + (WIDTH_FLOOR * variance) ** 2)
+        width_error = np.sqrt(1.0 / spots.width_information + (WIDTH_FLOOR * variance) ** 2
+                              + (WIDTH_FLOOR_PIXELS2 * (k0 * restraints.pixel_m / distance_m) ** 2) ** 2)
     factor = relief(rows.resolution, rows.excitation / rows.width)
     return Signals(rows.hkl.astype(float), spots.intensity.copy(), spots.sigma.copy(), factor, point,
                    np.where(trusted[:, None], error, np.inf), variance + spots.widening,

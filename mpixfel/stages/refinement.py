@@ -13,10 +13,11 @@ from mpixfel.model.experiment import Detector
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.restraints import N_BEAM, Form, Restraints, form_of, restraints
-from mpixfel.stages.spread import known_spread
+from mpixfel.stages.spread import DOMAIN_VARIANCE, known_spread
 from mpixfel.stages.strain import orientation
 
 ROUNDS = (2.5, 1.6, 1.2, 1.0)   # how much wider than at the end excitation errors may be, round by round
+BLOCKS = (1000.0, 2000.0, 3000.0, 3000.0)   # angstrom: and never narrower than blocks of such a size would make them
 PLACES = (6.0, 3.0, 1.5, 1.0)   # and places: the first lattice may be off by a pixel or so
 STEADY = 5                      # imagined peaks that fit as expected
 WORST_PLACE_PIXELS = 0.5        # peaks farther out than a few of these are not a lattice's, whatever its residuals say
@@ -75,7 +76,9 @@ class Refinement:
     def prepare(self, context):
         """Cells, restraints and the model of the crystal, as far as the run knows them."""
         known = restraints(context, self.cell_sigma, self.beam_shift_sigma_pixels, self.distance_sigma)
-        return Prepared(known, known_spread(context), context.detector)
+        spread = known_spread(context)
+        spread = spread._replace(domain=max(spread.domain, DOMAIN_VARIANCE / BLOCKS[-1] ** 2))
+        return Prepared(known, spread, context.detector)
 
     def __call__(self, lattices, peaks, shot, prepared):
         """-> (LATTICE table, PEAK table with `lattice` and `hkl`) | Skip"""
@@ -99,8 +102,8 @@ class Refinement:
         """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
         form = row_form(row, prepared.restraints)
         fit = Fit(form, row["reciprocal_axes"], None, None, None, None, 0.0, Errors(1.0, job.floor), True)
-        for wide, far in zip(ROUNDS, PLACES):
-            hkl, matched, _ = job.match(fit, self.tolerance * wide, far)
+        for wide, far, block in zip(ROUNDS, PLACES, BLOCKS):
+            hkl, matched, _ = job.match(fit, self.tolerance * wide, far, DOMAIN_VARIANCE / block ** 2)
             if matched.sum() < self.min_indexed:
                 return Reason.too_few_indexed
             fit = job.fit(fit, hkl, matched)
@@ -153,7 +156,7 @@ class _Shot:
         n = refine.N_ROTATION + len(fit.form.strains)
         return np.zeros(N_BEAM) if fit.state is None else fit.state[n:n + N_BEAM]
 
-    def match(self, fit, tolerance, far):
+    def match(self, fit, tolerance, far, least=0.0):
         """(hkl (n, 3), matched (n,), squared distance over its expected square (n,)) of all peaks in one lattice.
 
         A peak's distance from a lattice point is an excitation error, along its ray, and an error of place, across it.
@@ -163,7 +166,7 @@ class _Shot:
         ray /= np.linalg.norm(ray, axis=1)[:, None]
         q = self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
         _, nn, _, rr, tt = ellipses(q, self.k0, self.spread)
-        along2 = fit.errors.widen * nn
+        along2 = np.maximum(fit.errors.widen * nn, least)
         across2 = far ** 2 * (2 * fit.errors.floor ** 2 + self.relative ** 2 * (rr + tt) + SLANT ** 2 * along2)
         hkl, matched = np.empty((len(q), 3)), np.empty(len(q), bool)
         refine.assign(np.ascontiguousarray(fit.axes), q, fit.form.centring, tolerance * np.sqrt(along2 + across2), hkl,
@@ -199,13 +202,15 @@ class _Shot:
         error, nn, shift, rr, tt = ellipses(q, self.k0, self.spread)
         apart = q - self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
         along = np.sum(apart * ray, axis=1)
-        across = np.maximum(np.sum(apart ** 2, axis=1) - along ** 2 - shift ** 2, 0.0)
+        across = np.maximum(np.sum(apart ** 2, axis=1) - along ** 2, 0.0)
+        # A spot drawn aside by its excitation error is where it should be.
+        across = np.minimum(across, (np.sqrt(across) - np.abs(shift)) ** 2)
         n = len(q)
         # Medians of chi square with one and with two degrees of freedom: 0.455 and 1.386.
         widen = (np.median(error ** 2 / nn) / 0.455 * n + STEADY) / (n + STEADY)
         place = np.median(across) / 1.386 - np.median(self.relative[use] ** 2 * (rr + tt) / 2)
         floor = np.sqrt((max(place, self.floor ** 2) * n + STEADY * self.floor ** 2) / (n + STEADY))
-        return Errors(float(np.clip(widen, 0.05, 9.0)), float(min(floor, WORST_PLACE_PIXELS * self.pixel_q)))
+        return Errors(float(np.clip(widen, 0.05, 20.0)), float(min(floor, WORST_PLACE_PIXELS * self.pixel_q)))
 
 
 def _without_duplicates(fits):
