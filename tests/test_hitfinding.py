@@ -189,6 +189,22 @@ def test_no_finder_depends_on_the_event_before():
         assert tables_[0].tobytes() == tables_[2].tobytes() and len(tables_[0])
 
 
+def test_only_strong_peaks_of_low_resolution_count_where_asked_for():
+    peaks = np.zeros(4, tables.PEAK)
+    peaks["snr"], peaks["resolution"] = [5, 8, 12, 20], [0.1, 0.3, 0.2, 0.6]
+    image, shot = Image(np.zeros((1, 2, 2), np.float32), np.zeros(0, np.int64)), flat_context(2).shot(event_of())
+    hit = lambda **options: not isinstance(HitFinding(**options).decide(peaks, image, shot), Skip)
+    assert hit(min_peaks=4) and hit(min_peaks=3, min_snr=8) and not hit(min_peaks=3, min_snr=9)
+    assert hit(min_peaks=3, finest_angstrom=3.0) and not hit(min_peaks=4, finest_angstrom=3.0)
+
+
+@pytest.mark.parametrize("chance", [1e-2, 1e-4, 1e-8])
+def test_a_hit_by_chance_is_as_rare_as_asked_for(chance):
+    stage = HitFinding(min_peaks=1, max_chance=chance, chance_peaks=0.5)
+    few = np.exp(-0.5) * np.cumsum([0.5 ** k / np.prod(np.arange(1.0, k + 1)) for k in range(30)])
+    assert 1 - few[stage.least_peaks - 1] <= chance < 1 - few[stage.least_peaks - 2]
+
+
 @pytest.mark.parametrize("wrong", [{"false_peaks_per_image": 0.0}, {"max_pixels": 3}])
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(MpixfelError, match=next(iter(wrong))):

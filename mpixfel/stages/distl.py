@@ -14,6 +14,7 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.kernels import distl as kernel
+from mpixfel.kernels import distl_spots
 from mpixfel.model import tables
 from mpixfel.stages import distl_screen
 from mpixfel.stages.check import check_options
@@ -120,7 +121,7 @@ class Prepared:
         # The old program's sums are exact for whole numbers.
         self.sums = np.zeros(6 * kernel.MAX_COLUMNS, np.float64 if options.legacy_distl else np.float32)
         self.body, self.pixels = np.zeros(self.stack, np.uint8), np.empty(MAX_AREA, np.int64)
-        self.out = np.zeros(MAX_SPOTS, kernel.SPOT)
+        self.out = np.zeros(MAX_SPOTS, distl_spots.SPOT)
         self.rounded = np.empty(self.stack, np.float32) if options.legacy_distl else None
         self.geometry = None
 
@@ -170,7 +171,7 @@ class Prepared:
         icy = self._ice(data, boxes, shot)
         n = kernel.above(data, self.shape, boxes, grid, height, low, self.limits, self.found)
         margin = self.options.peripheral_margin + 1 if self.options.legacy_distl else self.options.peripheral_margin
-        n = kernel.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)],
+        n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)],
                          self.options.minimum_spot_area, margin, np.inf,
                          self.rings, icy, self.body, self.pixels, self.out)
         return self.out[:min(n, MAX_SPOTS)], icy

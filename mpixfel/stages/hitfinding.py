@@ -3,6 +3,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import poisson
 
 from mpixfel.errors import MpixfelError
 from mpixfel.model.event import Reason, Skip
@@ -20,6 +21,12 @@ class HitFinding:
 
     finder: str = option("robust", "hit finder: robust, peakfinder8, distl, or another one found by entry point")
     min_peaks: int = option(4, "least number of peaks of a hit", low=0)
+    min_snr: float = option(0.0, "only peaks of at least this significance count", low=0.0)
+    finest_angstrom: float = option(0.0, "only peaks at this resolution and lower count; 0: all", "angstrom", low=0.0)
+    max_chance: float | None = option(None, "a hit has more peaks than background alone makes with this probability, "
+                                            "if that is more than min_peaks", low=1e-300, high=1.0)
+    chance_peaks: float = option(0.3, "peaks that background alone makes in an image, on average; for max_chance",
+                                 low=1e-6)
     threshold_adu: float | None = option(None, "with distl_flags: peaks count whose largest pixel is above this; without: "
                                                "an image is a hit whose largest pixel (in roi) reaches this", "ADU")
     roi: str = option("", "pixels of the data block that threshold_adu looks at: fast_low:fast_high,slow_low:slow_high")
@@ -53,10 +60,17 @@ class HitFinding:
         """The peaks of a hit, or the `Skip` of a miss; `region` is what `prepare` gave."""
         if self.threshold_adu is not None and not self.distl_flags:
             return self._bright(peaks, image, shot, region)
-        n = len(peaks) if not self.distl_flags else int(self._counts(peaks, image, shot).sum())
-        if n < self.min_peaks:
-            return Skip("hitfinding", Reason.too_few_peaks, f"{n} peaks, {self.min_peaks} make a hit", {"peaks": n})
+        n, least = int(self._counts(peaks, image, shot).sum()), self.least_peaks
+        if n < least:
+            return Skip("hitfinding", Reason.too_few_peaks, f"{n} peaks, {least} make a hit", {"peaks": n})
         return peaks
+
+    @property
+    def least_peaks(self):
+        """How many peaks make a hit: `min_peaks`, or what background alone makes no more often than `max_chance`."""
+        if self.max_chance is None:
+            return self.min_peaks
+        return max(self.min_peaks, int(poisson.isf(self.max_chance, self.chance_peaks)) + 1)
 
     def _bright(self, peaks, image, shot, region):
         """A hit by its largest pixel alone."""
@@ -68,8 +82,14 @@ class HitFinding:
         return peaks
 
     def _counts(self, peaks, image, shot):
-        """(n,) bool: the peaks that count. What is held against the threshold is the pixel's value, with what lies
-        below the peak, as of old."""
+        """(n,) bool: the peaks that count."""
+        strong = peaks["snr"] >= self.min_snr
+        if self.finest_angstrom:
+            strong &= peaks["resolution"] <= 1.0 / self.finest_angstrom
+        return strong & self._above(peaks, image, shot) if self.distl_flags else strong
+
+    def _above(self, peaks, image, shot):
+        """(n,) bool: peaks whose largest pixel, with what lies below it as of old, is above the thresholds."""
         value = np.rint((peaks["max_pixel"] + peaks["background"]) * shot.gain[peaks["panel"]])
         counts = value > (-np.inf if self.threshold_adu is None else self.threshold_adu)
         if self.distl_flags == "restrictive":
