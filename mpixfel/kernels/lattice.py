@@ -10,7 +10,7 @@ import numpy as np
 from mpixfel.kernels.vectors import kernel
 
 f32 = np.float32
-COSINES = np.cos(2 * np.pi * (np.arange(16) + 0.5) / 16)
+COSINES = np.cos(np.pi * (np.arange(16) + 0.5) / 16)   # of azimuths; those beyond 180 degrees repeat them
 
 
 @kernel

@@ -56,7 +56,7 @@ def _expected(z, radius, q, across, spread):
     count, bins = q.shape[1], spread.shape[1]
     for b in range(bins):
         reach, first, second = f32(radius * (b + 0.5) / bins), f32(0.0), f32(0.0)
-        for k in range(0, COSINES.size // 2):
+        for k in range(0, COSINES.size, 2):
             swing = reach * f32(COSINES[k])
             for m in range(count):
                 p = z * q[2, m] + swing * across[m]

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpixfel.errors import MpixfelError
 from mpixfel.kernels import fit
 from mpixfel.kernels.geometry import scattering_vectors
 from mpixfel.kernels.match import spot_table
-from mpixfel.model.crystal import cell_parameters
+from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
+from mpixfel.model.experiment import Beam, Context, Detector, Panel, Shot
 from mpixfel.model.tables import LATTICE
 from mpixfel.stages import acceptance, lattices, search
 from mpixfel.stages.cells import find_cells, pattern
@@ -17,6 +19,7 @@ from mpixfel.stages.check import check_options
 from mpixfel.stages.forms import lattice_axes, make_form
 from mpixfel.stages.interface import option
 from mpixfel.stages.spread import FWHM, known_spread
+from mpixfel.units import photon_energy_ev
 
 STAGE = "indexing"
 FEWEST_SPOTS = 5
@@ -182,3 +185,51 @@ def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_f
         return found.log_odds if found else 0.0
 
     return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS)
+
+
+def index_spots(q, cell, wavelength=None, sigma=4e-4, bandwidth_fwhm=0.0, shift_sigma=1.5e-3, **options):
+    """Lattices of known cells among scattering vectors, for other programs.
+
+    Parameters
+    ----------
+    q : (n, 3) array
+        1/angstrom, without 2 pi; laboratory frame, +z along the beam, so that spots lie on the Ewald sphere
+        |q + z / wavelength| = 1 / wavelength.
+    cell : UnitCell or sequence of them
+        As known, or expected: `cell_tolerance` (an option) says how well.
+    wavelength : float, optional
+        Angstrom; by default what makes the spots lie on the Ewald sphere.
+    sigma : float or (n,) array
+        Expected error of the spots' positions, 1/angstrom.
+    bandwidth_fwhm : float
+        Relative.
+    shift_sigma : float
+        How far, as one standard deviation, all spots may be shifted by an error of the beam centre, 1/angstrom.
+    **options
+        Of `StagedIndexer`: max_lattices, false_positive_rate, cell_tolerance, ...
+
+    Returns
+    -------
+    LATTICE table, best first, or Skip
+        Rows have reciprocal_axes (rows a*, b*, c*, conventional right-handed setting of the cell given), cell, form
+        (which of the cells), n_indexed, score (log10 of the odds against chance), beam_shift (radians). A `Skip` says
+        why there is none.
+
+    Examples
+    --------
+    >>> found = mpixfel.index_spots(q, UnitCell(79.1, 79.1, 38.0, 90, 90, 90))
+    >>> hkl = np.rint(q @ np.linalg.inv(found["reciprocal_axes"][0]))
+    """
+    q = np.ascontiguousarray(q, float).reshape(-1, 3)
+    given = (cell,) if isinstance(cell, UnitCell) else tuple(cell)
+    if wavelength is None:
+        wavelength = float(np.median(-2 * q[:, 2] / np.maximum(np.sum(q * q, axis=1), 1e-12))) if len(q) else 1.0
+    if not wavelength > 0:
+        raise MpixfelError("spots do not lie on an Ewald sphere about +z", "index_spots", "give the wavelength")
+    # At a distance of 1 m shifts are angles.
+    panel = Panel("none", (0.0, 0.0, 0.0), (1e-3, 0.0, 0.0), (0.0, 1e-3, 0.0), (1, 1), adu_per_photon=1.0)
+    context = Context(Detector((panel,)), Beam(bandwidth_fwhm), given)
+    stage = StagedIndexer(**{"beam_tolerance_px": 2 * shift_sigma * wavelength / 1e-3, **options})
+    shot = Shot(context.detector.geometry(1.0), photon_energy_ev(wavelength), bandwidth_fwhm, 1.0, np.ones(1))
+    sigma = np.broadcast_to(np.asarray(sigma, float), len(q)).copy()
+    return stage(Spots(q, np.ones(len(q)), sigma), shot, stage.prepare(context), None)
