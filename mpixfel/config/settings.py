@@ -60,6 +60,7 @@ class RunOptions:
     report: bool = option(True, "write report.html, report.json and report.pdf at the end")
     event_lines: bool = option(False, "print a line for each event: Spotfinder YES HIT ..., or with log_format = json an "
                                       "object")
+    pack: bool = option(False, "join the segments to one file, run.h5, when the run is complete")
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 
     def __post_init__(self):
