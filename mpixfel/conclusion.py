@@ -2,7 +2,9 @@
 import json
 
 from mpixfel.io.assemble import assemble
-from mpixfel.io.segments import failure_ends_all
+from mpixfel.io.pack import pack
+from mpixfel.io.segments import writing
+from mpixfel.io.totals import forget_totals
 from mpixfel.job import geometry_text
 from mpixfel.model.event import Outcome, Reason
 from mpixfel.modules.powder import patterns
@@ -29,13 +31,19 @@ def conclude(job, comm, context, totals, tally, progress, seconds, sums):
     made = lambda events, lattices, counts, places: {
         **statistics.statistics(events, lattices, counts, instances),
         **statistics.powder(places, *patterns(totals.get("powder", {}), shape), shape)}
-    with failure_ends_all(job.output / "run.h5", comm):
+    with writing(job.output / "run.h5", comm):
         events, lattices = assemble(job.output, instances, context, geometry_text(job),
-                                    described_groups(job, progress.n_ranks), made)
+                                    described_groups(job, progress.n_ranks), made, len(job.source))
     complete = len(events) == len(job.source)
+    if complete:
+        forget_totals(job.output)
+        if job.settings.run.pack:
+            pack(job.output)
     code = exit_code(events, complete, tally)
     progress.close("done" if complete else STATES[code], running_values(sums))
     notes = () if complete else (early_note(tally, len(events), len(job.source)),)
+    if progress.n_lost:
+        notes += (f"{progress.n_lost} of {progress.n_lost + progress.n_ranks} ranks died; the others did their events",)
     report = write_report(job) if job.settings.run.report else ""
     table = summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
                           job.output / "run.h5", notes)

@@ -1,5 +1,6 @@
 """One run, from settings to the run file; and the way of one event. Read `process_event` first."""
 import os
+import sys
 import time
 import traceback
 from dataclasses import replace
@@ -10,14 +11,16 @@ from mpixfel import rounds
 from mpixfel.conclusion import conclude
 from mpixfel.errors import BadData, MpixfelError
 from mpixfel.io.learnt import read_learnt, write_learnt
-from mpixfel.io.run_file import RunFile, open_output
+from mpixfel.io.run_file import RunFile, is_complete, open_output
+from mpixfel.io.segments import CannotWrite
 from mpixfel.job import copy_inputs, open_job, refuse_other_job
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
 from mpixfel.modules.powder import IMAGES, Powder
 from mpixfel.parallel.collect import on_each, on_root, one_per_node_first
 from mpixfel.parallel.deadline import Deadline, TooLong
 from mpixfel.parallel.schedule import DONE, Schedule
-from mpixfel.parallel.world import host
+from mpixfel.parallel.survive import somebody_died, survivors
+from mpixfel.parallel.world import abort, host, leave
 from mpixfel.report import log
 from mpixfel.report.explain import explain
 from mpixfel.report.log import Log
@@ -37,11 +40,41 @@ def process_event(event, chain, context):
 
 def run(settings, comm):
     """Process a run as its settings say; every rank returns the same exit code."""
-    return process(on_root(comm, open_run, settings), comm)
+    job = on_root(comm, open_run, settings)
+    return process(job, comm) if job is not None else 0
 
 
 def process(job, comm):
-    """Process every event of the job that is not on disk yet; every rank returns the same exit code."""
+    """Process every event of the job; every rank returns the same exit code.
+
+    When a rank dies and MPI survives it, the others begin again from what is on disk.
+    """
+    n_ranks = comm.size
+    while True:
+        try:
+            code = process_missing(job, comm, n_ranks - comm.size)
+            break
+        except Exception as error:
+            if not somebody_died(comm, error):
+                end_if_not_writable(error, comm)
+                raise
+            comm = survivors(comm)
+            if comm.rank == 0:
+                print(f"mpixfel: {n_ranks - comm.size} of {n_ranks} ranks died; the others go on", file=sys.stderr, flush=True)
+    if comm.size < n_ranks:
+        leave(comm, code)
+    return code
+
+
+def end_if_not_writable(error, comm):
+    """A file that cannot be written ends all ranks at once, with exit code 2."""
+    if isinstance(error, CannotWrite):
+        print(f"mpixfel: error: {error}", file=sys.stderr, flush=True)
+        abort(comm, 2)
+
+
+def process_missing(job, comm, n_lost=0):
+    """Process every event of the job that is not on disk yet; `n_lost` ranks have died before."""
     began, tally, options = time.perf_counter(), Tally(), job.settings
     with tally.signals, job.source, Log(job.output, comm.rank, options.run.log_format, options.verbosity < 0):
         log.LOGGER.info("%d events of %s on %d ranks, host %s, process %d", len(job.source), ", ".join(job.source.paths[:3]),
@@ -51,6 +84,7 @@ def process(job, comm):
         totals = Totals((*chain, powder), job.output, comm)
         run_file = RunFile(job.output, comm, job.instances(), len(job.source), panel_shapes(job), totals)
         progress = take_over(job, comm, run_file, tally)
+        progress.n_lost = n_lost
         schedule = plan(job, comm, run_file, tally, progress)
         for index in schedule:
             take(index, job, chain, context, run_file, tally, powder)
@@ -71,11 +105,14 @@ def finish(job, comm, chain, context, run_file, tally, progress, began):
 
 
 def open_run(settings):
-    """The `Job` of settings and its output directory; on rank 0."""
+    """The `Job` of settings, with its output directory; None where it is done already. On rank 0."""
     job = open_job(settings)
     open_output(job.output, settings.resume, settings.overwrite)
     if settings.resume:
         refuse_other_job(job)
+        if is_complete(job.output):
+            print(f"{job.output} is complete")
+            return None
     copy_inputs(job)
     return job
 

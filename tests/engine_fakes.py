@@ -65,7 +65,7 @@ class FakeModule(Module):
 
     def event(self, event, record, context):
         i = event.id.index
-        mishap(self.mishaps.get(i, ""))
+        mishap(self.mishaps.get(i, ""), i)
         rng = context.rng(event.id)
         self.seen += [1, i, rng.integers(1000)]
         if self.null or i % 3 == 1:
@@ -104,8 +104,8 @@ def drawn(rng, dtype, n):
     return rows
 
 
-def mishap(text):
-    """What goes wrong: the first word says what."""
+def mishap(text, position):
+    """What goes wrong at a position: the first word says what."""
     what, _, value = text.partition(" ")
     if what == "raise":
         raise RuntimeError(value or "a defect")
@@ -117,6 +117,11 @@ def mishap(text):
         time.sleep(float(value))
     if what == "full":   # from now on no file of this process grows beyond so many bytes
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
+    if what == "kill-once":   # but not the rank that takes the event over
+        mark = Path(os.environ["MPIXFEL_FAKE_MARKS"], text.replace(" ", "-") + str(position))
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), getattr(signal, value))
     if what == "kill":
         os.kill(os.getpid(), getattr(signal, value))
 

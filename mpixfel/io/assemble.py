@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 OWNED = {"peaks": "lattice", "reflections": "lattice"}
 
 
-def assemble(folder, instances, context, geometry_text, groups, statistics):
+def assemble(folder, instances, context, geometry_text, groups, statistics, n_events):
     """Write `run.h5` of a run directory from its segments; on one rank only.
 
     Parameters
@@ -34,6 +34,8 @@ def assemble(folder, instances, context, geometry_text, groups, statistics):
         Further groups, see `write_members`.
     statistics : callable of events, lattices, counts, peak_places -> members
         What `/stats` holds; `counts` are the segments' sums, `peak_places` yields (panel, fs, ss) of all peaks in parts.
+    n_events : int
+        Number of events of the run; with all of them the file's attribute `complete` is set.
 
     Returns
     -------
@@ -44,7 +46,8 @@ def assemble(folder, instances, context, geometry_text, groups, statistics):
     events, lattices, pieces = sorted_tables(segments.segment_paths(folder))
     temporary = folder / "run.h5.part"
     with h5py.File(temporary, "w", libver="v110") as file:
-        file.attrs.update(creator="mpixfel", version=__version__, format_version=FORMAT_VERSION)
+        file.attrs.update(creator="mpixfel", version=__version__, format_version=FORMAT_VERSION,
+                          complete=len(events) == n_events)
         write_table(file, "events", tables.EVENT_COLUMNS, events, enums(instances))
         write_names(file["events"], events, pieces)
         write_table(file, "lattices", tables.LATTICE_COLUMNS, lattices)

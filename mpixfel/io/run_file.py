@@ -10,6 +10,7 @@ import shutil
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from mpixfel.errors import MpixfelError
@@ -143,6 +144,15 @@ def story(record):
     return {"stage": skip.stage if skip else "", "detail": skip.detail if skip else "",
             "numbers": {k: float(v) for k, v in skip.numbers.items()} if skip else {},
             "notes": list(record.notes), "traceback": record.traceback}
+
+
+def is_complete(folder):
+    """Whether a run directory holds a whole run."""
+    try:
+        with h5py.File(Path(folder, "run.h5"), "r") as file:
+            return bool(file.attrs.get("complete", False))
+    except OSError:
+        return False
 
 
 def open_output(folder, resume=False, overwrite=False):

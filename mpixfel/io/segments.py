@@ -70,24 +70,23 @@ def write_segment(folder, number, piece, comm, storage, before_publishing=lambda
     """Write one segment; collective. Every rank gets the same answer or the same `MpixfelError`.
 
     A rank with nothing takes part with empty selections. A disk without room is found out before. What fails within a
-    collective call ends all ranks at once with exit code 2, because the others may wait in it for ever; segments
-    written before stay whole. `before_publishing` is called on rank 0 when the segment is complete, but not yet under
-    its name.
+    collective call is `CannotWrite`, on the ranks that notice. `before_publishing` is called on rank 0 when the segment is
+    complete, but not yet under its name.
     """
     final = Path(folder, "segments", f"{number:05d}.h5")
     temporary = final.with_suffix(".h5.part")
     refuse_full_disk(final, sum(array.nbytes for _, array, _ in arrays_of(piece)), comm)
     piece, counts = placed(piece, comm)
     if storage.collective and comm.size > 1:
-        with failure_ends_all(final, comm):
+        with writing(final, comm):
             _write_together(temporary, piece, counts, comm, storage)
     else:
         pieces = comm.gather(piece, root=0) if comm.size > 1 else [piece]
         if comm.rank == 0:
-            with failure_ends_all(final, comm):
+            with writing(final, comm):
                 _write_alone(temporary, joined(pieces), storage)
     if comm.rank == 0:
-        with failure_ends_all(final, comm):
+        with writing(final, comm):
             before_publishing()
             sync(temporary)
             os.replace(temporary, final)
@@ -96,30 +95,34 @@ def write_segment(folder, number, piece, comm, storage, before_publishing=lambda
     return final
 
 
+class CannotWrite(OSError):
+    """A file of the run cannot be written, and HDF5 may be left in a state in which the program had better end at once.
+
+    Other ranks may wait in a collective call, and the file cannot be closed. What was written and renamed before is whole.
+    """
+
+
 def cannot_write(why, path):
-    """The error of a file of the run that cannot be written."""
+    """What to tell of it."""
     return MpixfelError(f"cannot be written: {why}", str(path), "make room, then --resume goes on from what is written")
 
 
 @contextlib.contextmanager
-def failure_ends_all(path, comm):
-    """What HDF5 or the disk cannot write ends all ranks at once, with the error and exit code 2.
+def writing(path, comm):
+    """Turns what HDF5 or the disk cannot write into `CannotWrite`.
 
-    In order it cannot end, because other ranks may wait in a collective call. Some errors do not even come back from
-    there; a write that lasts longer than any ends the program, too. What was written and renamed before is whole.
+    Some errors do not even come back from a collective call: a write that lasts longer than any ends the program.
     """
-    watched = comm.size > 1
-    if watched:
+    if comm.size > 1:
         faulthandler.dump_traceback_later(WRITE_LIMIT_S, exit=True, file=sys.__stderr__)
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and not str(error).startswith("Unable to"):
             raise
-        print(f"mpixfel: error: {cannot_write(error, path)}", file=sys.stderr, flush=True)
-        comm.Abort(2)
+        raise CannotWrite(str(cannot_write(error, path))) from error
     finally:
-        if watched:
+        if comm.size > 1:
             faulthandler.cancel_dump_traceback_later()
 
 

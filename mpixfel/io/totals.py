@@ -36,8 +36,8 @@ def read_totals(folder):
         return {module: {name: array[()] for name, array in group.items()} for module, group in file.items()}
 
 
-def forget_totals(folder, number):
-    """Delete the sums of all segments but one."""
+def forget_totals(folder, number=-1):
+    """Delete the sums of all segments but one; with -1 of all, because the run is complete."""
     for path in Path(folder).glob("totals-*.h5"):
         if path != totals_path(folder, number):
             path.unlink()

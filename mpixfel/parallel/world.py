@@ -68,9 +68,15 @@ def node_comm(comm):
 
 
 def abort(comm, exit_code):
-    """End all ranks at once. For defects outside of events: the other ranks may stand in any collective call."""
+    """End all ranks at once: the others may stand in any collective call."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if comm.size > 1:
-        comm.Abort(exit_code)
+    comm.Abort(exit_code)
+
+
+def leave(comm, exit_code):
+    """End this process after ranks have died: files that were open on the dead ones can no longer be closed."""
+    meet(comm)
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(exit_code)

@@ -31,6 +31,7 @@ class Progress:
         self.began = self.shown = clock()
         self.stored = float("-inf")
         self.started = time.time()
+        self.n_lost = 0    # ranks that have died
         self.done, self.values = before, {"done": before, "hits": 0, "indexed": 0, "failed": 0}
 
     def update(self, done, values):

@@ -1,0 +1,35 @@
+"""Ranks that die. With an MPI that survives it (ULFM: Open MPI 5 under `mpirun --with-ft ulfm`) the others go on.
+
+A rank notices a death as an error of a call that has to do with the dead one, or with a communicator that somebody has
+revoked. Whoever notices revokes the communicator, so that all notice; then they make a smaller one. No barrier comes
+before that: there would always be one rank that never enters it.
+"""
+import time
+
+from mpi4py import MPI
+
+CLASSES = tuple(getattr(MPI, name, None) for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED"))
+# An error of MPI-IO or HDF5 can come before the news of the death that has caused it.
+SECONDS_UNTIL_KNOWN = 2.0
+
+
+def somebody_died(comm, error=None):
+    """Whether a rank of `comm` is dead, as far as this rank can know; False where MPI does not survive deaths."""
+    if isinstance(error, MPI.Exception) and error.Get_error_class() in CLASSES:
+        return True
+    try:
+        end = time.monotonic() + SECONDS_UNTIL_KNOWN * (comm.size > 1)
+        while True:
+            if comm.Is_revoked() or comm.Get_failed().size:
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+    except (NotImplementedError, MPI.Exception):
+        return False
+
+
+def survivors(comm):
+    """The communicator of those that are left; every one of them must call this."""
+    comm.Revoke()
+    return comm.Shrink()
