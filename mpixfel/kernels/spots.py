@@ -121,7 +121,7 @@ def excited(error, variance, qn, spread):
     from it.
     """
     half = spread.flat * qn
-    own = variance - spread.bandwidth * qn * qn
+    own = max(variance - spread.bandwidth * qn * qn, spread.domain)
     if half * half < 0.01 * own:
         half, own = 0.0, variance
     radius2 = spread.knee * spread.knee + own - spread.domain
@@ -151,7 +151,7 @@ def wide_part(error, variance, qx, qy, qz, k0, spread):
     qn, sine, cosine = k - k0 * kz / k, np.sqrt(qx * qx + qy * qy) / k, kz / k
     qr = k0 * sine
     half = spread.flat * qn
-    own = variance - spread.bandwidth * qn * qn
+    own = max(variance - spread.bandwidth * qn * qn, spread.domain)
     if half * half < 0.01 * own:
         radius2 = TAIL_BREADTH * (spread.knee * spread.knee + variance - spread.domain + error * error)
         return 0.0, radius2, radius2
