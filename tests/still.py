@@ -39,13 +39,13 @@ def detector(size=384, gap=20):
     return Detector((left, right))
 
 
-def context(**learnt):
-    """A context whose run knows the crystal."""
+def context(size=384, **learnt):
+    """A context whose run knows the crystal; its detector has `size` pixels on each side."""
     from mpixfel.model.experiment import Learnt
     known = dict(n_events=50, n_lattices=50, beam_shift_sigma_m=(1e-6, 1e-6), cells=(CELL,),
                  cell_sigma=(np.array([0.05, 0.05, 0.03, 0, 0, 0]),), half_mosaicity_deg=MOSAICITY,
                  domain_size_angstrom=DOMAIN, bandwidth_fwhm=BANDWIDTH)
-    return Context(detector(), Beam(bandwidth_fwhm=BANDWIDTH), cells=(CELL,), learnt=Learnt(**{**known, **learnt}))
+    return Context(detector(size), Beam(bandwidth_fwhm=BANDWIDTH), cells=(CELL,), learnt=Learnt(**{**known, **learnt}))
 
 
 def event(index=0):
@@ -76,7 +76,7 @@ def still(seed=0, scale=2.0, background=0.6, size=384, q_max=0.2, lattices=1):
     Intensities are exponentially distributed (Wilson) about `scale` times the share of samples on the sphere.
     """
     rng = np.random.default_rng(seed)
-    experiment = context()
+    experiment = context(size)
     geometry = experiment.shot(event()).geometry
     light = [np.zeros((size, size // 2)), np.zeros((size, size // 2))]
     spread = spread_of(DOMAIN, MOSAICITY, BANDWIDTH)
