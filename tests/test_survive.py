@@ -33,7 +33,7 @@ def reference(tmp_path_factory):
 
 def run(output, *arguments, ranks=4):
     command = ["mpirun", "--with-ft", "ulfm", "-n", str(ranks), sys.executable, str(PROGRAM), str(output), "--events", "240",
-               "--seconds", "0.003", "--flush-events", "60", *map(str, arguments)]
+               "--seconds", "0.003", "--flush", "2", "--flush-events", "60", *map(str, arguments)]
     return subprocess.run(["timeout", "-k", "5", "120", *command], capture_output=True, text=True,
                           env={**os.environ, "MPIXFEL_FAKE_MARKS": str(output.parent)})
 
