@@ -6,6 +6,7 @@ from mpixfel.model.tables import REFLECTION, Flag
 
 NEAR_SATURATION_PIXELS = 2.5
 MUCH = 0.05       # share of a spot that others claim from which it is flagged
+EDGE_SIGMAS = 3.0  # widths of a spot from the edge of its panel within which it is flagged
 WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
 
 
@@ -34,7 +35,7 @@ def flags(table, spots, rows, good, image, shot, peaks):
     """(n,) uint16 bit fields."""
     bits = np.full(len(table), Flag.profile_fitted, np.uint16)
     bits[spots.claimed[good] > MUCH] |= Flag.overlap
-    extent = 2.0 * np.sqrt(rows.shape[good][:, [0, 2]] + 1.0 / 12.0)
+    extent = EDGE_SIGMAS * np.sqrt(rows.shape[good][:, [0, 2]] + 1.0 / 12.0)
     size = shot.geometry.shape[table["panel"]]
     edge = ((table["fs"] < extent[:, 0]) | (table["fs"] > size[:, 1] - extent[:, 0])
             | (table["ss"] < extent[:, 1]) | (table["ss"] > size[:, 0] - extent[:, 1]))
