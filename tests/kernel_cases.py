@@ -44,8 +44,8 @@ def cases():
     image = stage(event_of(words), shot, stage.prepare(context))
     yield "calibration", np.nan_to_num(image.photons, nan=-1)
     yield "saturated", image.saturated
-    yield from (("real words " + d, np.nan_to_num(stage(event_of(words.astype(d)), shot, stage.prepare(context)).photons))
-                for d in ("u2", "f4"))
+    for kind in ("u2", "f4"):
+        yield kind, np.nan_to_num(stage(event_of(words.astype(kind)), shot, stage.prepare(context)).photons)
     stack = context.detector.stack_shape
     maps = rng.uniform(0.9, 1.1, (1, 3, *stack)).astype("f4")
     constants = Constants(maps, np.ones(stack, "f4"), maps, unit="photon")
@@ -55,11 +55,13 @@ def cases():
     raw = (words | stages << 14).astype(np.uint16)
     yield "jungfrau", np.nan_to_num(switching(event_of(raw), shot, switching.prepare(with_darks)).photons)
     image = Image(image.photons.copy(), image.saturated)
-    for finder in (RobustFinder(false_peaks_per_image=1.0), Peakfinder8(threshold=5.0), Peakfinder8(threshold=5.0, exact=True),
+    for finder in (RobustFinder(false_peaks_per_image=1.0), Peakfinder8(threshold=5.0),
+                   Peakfinder8(threshold=5.0, exact=True),
                    Distl(scanbox_windows=(30, 20, 20), spot_list="inlier_spots"),
                    Distl(scanbox_windows=(30, 20, 20), legacy_distl=True)):
         peaks = finder(image, shot, finder.prepare(context))
-        yield repr(finder), np.column_stack([peaks[c] for c in ("panel", "fs", "ss", "intensity", "sigma", "snr", "n_pixels")])
+        columns = ("panel", "fs", "ss", "intensity", "sigma", "snr", "n_pixels")
+        yield repr(finder), np.column_stack([peaks[c] for c in columns])
     yield from ((name, np.asarray(value)) for name, value in observe_pixels(image, PixelWatch(context)).items())
 
 

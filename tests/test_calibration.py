@@ -40,7 +40,8 @@ def test_panels_are_cut_out_masked_and_scaled_as_plain_numpy_does(seed, dtype, f
     at, panels = 0, []
     for i, (ss, fs) in enumerate(sizes):
         limits = {"flag_less_than": 3.0, "flag_more_than": 95.0, "flag_equal": 50.0, "max_adu": 90.0} if flags else {}
-        panels.append(panel(f"p{i}", (ss, fs), (at, int(rng.integers(0, 5))), adu_per_photon=rng.uniform(0.5, 40), **limits))
+        limits["adu_per_photon"] = rng.uniform(0.5, 40)
+        panels.append(panel(f"p{i}", (ss, fs), (at, int(rng.integers(0, 5))), **limits))
         at += ss
     raw = rng.integers(0, 100, (at + 1, 150)).astype(dtype)
     if dtype[0] == "f":
@@ -78,7 +79,8 @@ def test_gain_per_electronvolt_follows_the_photon_energy_of_the_shot():
 def test_the_image_stands_in_the_same_memory_for_every_event():
     context, stage = flat_context(64), Calibration()
     prepared = stage.prepare(context)
-    first, second = (stage(event_of(np.full((64, 64), n, np.uint16)), context.shot(event_of()), prepared) for n in (1, 2))
+    shot = context.shot(event_of())
+    first, second = (stage(event_of(np.full((64, 64), n, np.uint16)), shot, prepared) for n in (1, 2))
     assert np.shares_memory(first.photons, second.photons) and (first.photons == 2).all()
 
 
@@ -134,7 +136,8 @@ def test_jungfrau_frames_agree_with_the_facility_to_a_thousandth_of_a_photon(sha
         above = value - pedestal[k]
         weight = (use * above * above).sum(axis=0)
         factor[k] = np.where(weight > 0, (use * above * reference).sum(axis=0) / np.maximum(weight, 1e-9), 1.0)
-    constants = Constants(pedestal[None, :, None].astype("f4"), noise[None], factor[None, :, None].astype("f4"), unit="photon")
+    constants = Constants(pedestal[None, :, None].astype("f4"), noise[None], factor[None, :, None].astype("f4"),
+                          unit="photon")
     context = context_of(panel("m", (512, 1024)), constants=constants)
     for frame, truth in zip(raw, reference):
         photons, saturated, _ = calibrate(context, event_of(frame, energy=energy), gain_switching="jungfrau",

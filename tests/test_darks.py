@@ -13,8 +13,8 @@ from mpixfel.io.darks import load_constants, read_array
 from mpixfel.io.old_pickle import read_old_pickle
 from mpixfel.stages.calibration import Calibration
 
-# Written by cctbx 2025.11: a dictionary of DATA = flex.double((2, 3): 0, 1, -1.5, 300.25, -0.001, 1e10), MASK = flex.int
-# (2, 3), FLAGS = flex.bool(3), DISTANCE = 5.5, TIMESTAMP = "2013"; protocols 0 and 2.
+# Written by cctbx 2025.11: a dictionary of DATA = flex.double((2, 3): 0, 1, -1.5, 300.25, -0.001, 1e10), MASK =
+# flex.int (2, 3), FLAGS = flex.bool(3), DISTANCE = 5.5, TIMESTAMP = "2013"; protocols 0 and 2.
 FLEX = {
     0: (
         r"C}eOj3RXlxR6z=GF$!aIV`+3^cwb?1a$$L2W?^k<Y<XX1Y-M;~Wq5Q7WN&q1Y-I{?G72bkQgAa0C}VSDX>?+EUtw}`VR>I>VQpz_"
@@ -74,8 +74,8 @@ class Caller:
     (os.system, ("touch BROKEN",), "system"), (eval, ("1 + 1",), "eval"), (open, ("BROKEN", "w"), "open"),
     (getattr, ({}, "keys"), "getattr"), (np.load, ("x.npy",), "load"), (np.fromfile, ("x",), "fromfile")])
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_that_asks_for_anything_else_is_refused_with_what_it_asked_for(tmp_path, monkeypatch, function, arguments,
-                                                                               name, protocol):
+def test_a_pickle_that_asks_for_anything_else_is_refused_with_what_it_asked_for(tmp_path, monkeypatch, function,
+                                                                               arguments, name, protocol):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bad.pickle"
     path.write_bytes(pickle.dumps({"DATA": Caller(function, *arguments)}, protocol))
@@ -170,8 +170,8 @@ def test_a_dark_that_does_not_fit_is_refused_with_both_shapes(tmp_path):
     assert "(4, 3)" in str(error.value) and "(2, 2, 3)" in str(error.value)
 
 
-@pytest.mark.parametrize("name, match", [("none.h5", "no such file"), ("two.h5", "2 datasets"), ("bad.h5", "cannot be read"),
-                                         ("two.h5:/c", "there is no /c"), ("text.npy", "cannot be read")])
+@pytest.mark.parametrize("name, match", [("none.h5", "no such file"), ("two.h5", "2 datasets"),
+                                         ("bad.h5", "cannot be read"), ("two.h5:/c", "there is no /c"), ("text.npy", "cannot be read")])
 def test_files_that_cannot_be_used_are_named(tmp_path, name, match):
     with h5py.File(tmp_path / "two.h5", "w") as f:
         f["a"], f["b"] = BLOCK, BLOCK

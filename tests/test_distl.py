@@ -47,7 +47,8 @@ np.savez(sys.argv[2], spots=np.array(spots).reshape(-1, 5), z=d.Z_data().as_nump
 def original_python():
     """A Python that has cctbx's spotfinder, or None."""
     for python in (sys.executable, shutil.which("libtbx.python"), shutil.which("cctbx.python")):
-        if python and subprocess.run([python, "-c", "import spotfinder.core_toolbox"], capture_output=True).returncode == 0:
+        command = [python, "-c", "import spotfinder.core_toolbox"]
+        if python and subprocess.run(command, capture_output=True).returncode == 0:
             return python
     return None
 
@@ -61,8 +62,8 @@ def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("original")
 
     def find(image, shot, beam):
-        np.savez(folder / "in.npz", image=image.astype(np.int32), pixel=0.075, distance=1e3 * shot.geometry.origin[0, 2],
-                 wavelength=shot.wavelength_angstrom, beam=0.075 * np.array(beam))
+        np.savez(folder / "in.npz", image=image.astype(np.int32), pixel=0.075,
+                 distance=1e3 * shot.geometry.origin[0, 2], wavelength=shot.wavelength_angstrom, beam=0.075 * np.array(beam))
         subprocess.run([python, "-c", ORIGINAL, folder / "in.npz", folder / "out.npz"], check=True, capture_output=True)
         found = np.load(folder / "out.npz")
         return found["spots"], found["z"]
@@ -155,7 +156,8 @@ def test_planes_of_three_passes_are_those_of_a_least_squares_library(kind, seed,
     passes = [make_boxes(shape, stack, 1, w, np.ones(1, bool), True) for w in widths]
     sums, before, z = np.zeros(6 * kernel.MAX_COLUMNS, kind), passes[0], np.zeros(image.shape)
     for k, (boxes, grid) in enumerate(passes):
-        kernel.fit_planes(image[None], shape, boxes, grid, *before, 2.5, np.float32(-np.inf), np.float32(np.inf), k == 0, sums)
+        kernel.fit_planes(image[None], shape, boxes, grid, *before, 2.5, np.float32(-np.inf), np.float32(np.inf),
+                          k == 0, sums)
         inside = np.isfinite(image) & (z < 2.5)
         for box in boxes:
             expected = naive_plane(image, box, inside)
@@ -205,7 +207,8 @@ def test_spots_are_found_with_place_area_and_height():
     assert len(peaks) == len(places)
     distance, _ = cKDTree(np.array(places) + 0.5).query(np.column_stack([peaks["ss"], peaks["fs"]]))
     assert distance.max() < 0.6
-    assert peaks["background"].mean() == pytest.approx(200, rel=0.02) and peaks["max_pixel"].mean() == pytest.approx(500, rel=0.1)
+    assert peaks["background"].mean() == pytest.approx(200, rel=0.02)
+    assert peaks["max_pixel"].mean() == pytest.approx(500, rel=0.1)
     assert (peaks["n_pixels"] >= 3).all() and (np.diff(peaks["snr"]) <= 0).all()
 
 
@@ -293,8 +296,8 @@ def test_ten_poor_shells_in_a_row_end_the_resolution():
     assert before_gap(np.array([9, 9] + [0] * 10 + [9]), 5, 12) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"scanbox_windows": (101, 51)}, {"scanbox_windows": (101, 51, 2)}, {"minimum_spot_area": 0},
-                                   {"spot_list": "all"}])
+@pytest.mark.parametrize("wrong", [{"scanbox_windows": (101, 51)}, {"scanbox_windows": (101, 51, 2)},
+                                   {"minimum_spot_area": 0}, {"spot_list": "all"}])
 def test_options_that_make_no_sense_are_refused(wrong):
     with pytest.raises(MpixfelError, match=next(iter(wrong))):
         Distl(**wrong)

@@ -159,7 +159,8 @@ def spotty(seed=1, size=256):
     return rng.poisson(light).astype(np.float32), at
 
 
-@pytest.mark.parametrize("finder", [RobustFinder(), Peakfinder8(), Peakfinder8(exact=True)], ids=["robust", "pf8", "exact"])
+@pytest.mark.parametrize("finder", [RobustFinder(), Peakfinder8(), Peakfinder8(exact=True)],
+                         ids=["robust", "pf8", "exact"])
 def test_a_peak_tells_place_photons_error_background_size_and_resolution(finder):
     image, at = spotty()
     context = flat_context(256)

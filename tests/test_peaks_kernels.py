@@ -154,8 +154,8 @@ def test_all_sums_above_the_threshold_are_found_and_no_others(seed, sizes, pedes
     mean, threshold = np.full(len(sizes), pedestal + 1, np.float32), np.full(len(sizes), 5.5, np.float32)
     wide = CHUNK * -(-stack[2] // CHUNK)
     index, value = np.empty(image.size, np.int64), np.empty(image.size, np.float32)
-    n = screen(image, shape, first, grid, mean, threshold, np.zeros(wide + 2, np.float32), np.zeros((9, wide), np.float32),
-               index, value)
+    line, rows = np.zeros(wide + 2, np.float32), np.zeros((9, wide), np.float32)
+    n = screen(image, shape, first, grid, mean, threshold, line, rows, index, value)
     excess = np.nan_to_num(image - pedestal - 1)
     sums = np.zeros(stack)
     for p, (ss, fs) in enumerate(sizes):
@@ -261,7 +261,8 @@ def test_a_line_through_a_peak_is_seen_at_every_angle_and_a_neighbour_is_not(ang
     across = ss * np.cos(np.radians(angle)) - fs * np.sin(np.radians(angle))
     line = 1 + 10 * np.exp(-0.5 * (across / 1.5) ** 2)
     assert measured(line, (20, 20), mean=1.0)["level"] > 6
-    blob = 1 + 40 * np.exp(-0.5 * ((ss - 7 * np.sin(np.radians(angle))) ** 2 + (fs - 7 * np.cos(np.radians(angle))) ** 2))
+    s, f = 7 * np.sin(np.radians(angle)), 7 * np.cos(np.radians(angle))
+    blob = 1 + 40 * np.exp(-0.5 * ((ss - s) ** 2 + (fs - f) ** 2))
     assert measured(blob, (20, 20), mean=1.0)["level"] < 1.6
 
 

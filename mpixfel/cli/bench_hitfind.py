@@ -59,7 +59,7 @@ def run(args):
     """Measure and print one line for each frame."""
     sizes = args.megapixels.split(",")
     if set(sizes) - set(SIZES):
-        raise MpixfelError(f"no frames of {args.megapixels} megapixels", "--megapixels", "choose from " + ", ".join(SIZES))
+        raise MpixfelError(f"no frames of {args.megapixels} megapixels", "--megapixels", "one of " + ", ".join(SIZES))
     columns = ("read", "calibration", *FINDERS, "blank in all")
     others = {} if args.no_others else {name: f for name, f in OTHERS.items() if f.found()}
     print("ms of one core for a megapixel; the least of", args.repeat)
@@ -72,7 +72,8 @@ def run(args):
                     write_frames(path, SIZES[size], MODULE, np.dtype(dtype), spots)
                     figures, peaks = measure(path, args.repeat)
                     figures |= {name: other.measure(path) for name, other in others.items()}
-                cells = "".join(f"{'-' if figures[c] is None else format(figures[c], '.2f'):>13}" for c in (*columns, *others))
+                cells = "".join(f"{'-' if figures[c] is None else format(figures[c], '.2f'):>13}"
+                                for c in (*columns, *others))
                 print(f"{size:>4} {dtype:>8} {spots:>6}{cells}   " + " ".join(map(str, peaks)), flush=True)
     return 0
 

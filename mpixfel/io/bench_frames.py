@@ -30,8 +30,8 @@ def write_frames(folder, modules, shape, dtype, spots, seed=1):
 
 
 def _geometry(modules, shape):
-    yield from (f"photon_energy = {ENERGY_EV:g}", "adu_per_photon = 1", f"clen = {DISTANCE_M:g}", f"res = {1 / PIXEL_M:.6f}",
-                "data = /data", "dim0 = %", "dim1 = ss", "dim2 = fs", "max_adu = 60000")
+    yield from (f"photon_energy = {ENERGY_EV:g}", "adu_per_photon = 1", f"clen = {DISTANCE_M:g}",
+                f"res = {1 / PIXEL_M:.6f}", "data = /data", "dim0 = %", "dim1 = ss", "dim2 = fs", "max_adu = 60000")
     rows = (modules + 1) // 2
     for k in range(modules):
         row, column = divmod(k, 2)

@@ -30,7 +30,8 @@ def load_constants(options, detector):
     bad = _bad(options.mask_path, detector)
     threshold = None
     if options.gain_switching == "agipd":
-        threshold = panels_of(read_array(split_path(options.dark_path)[0] + ":threshold"), detector, options.dark_path, 2)
+        path = split_path(options.dark_path)[0] + ":threshold"
+        threshold = panels_of(read_array(path), detector, path, 2)
     if pedestal is None and factor is None and noise is None and bad is None:
         return None
     unit = "adu"

@@ -1,4 +1,4 @@
-"""Kernels of peakfinder8 (Barty et al., J. Appl. Cryst. 47 (2014) 1118): radial statistics, flood fill, local background.
+"""Kernels of peakfinder8 (Barty et al., J. Appl. Cryst. 47 (2014) 1118): statistics, flood fill, background.
 
 Written from the description of its behaviour. All panels share the radial bins; peaks are searched panel by panel.
 """

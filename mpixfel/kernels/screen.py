@@ -51,7 +51,7 @@ def _sum3(line, out, row):
 
 @njit(cache=True, fastmath=FASTMATH)
 def _pick(sums, limit, first, index, value, n):
-    """Append the pixels of one row whose 3 x 3 sum exceeds the limit; sums (3, chunks, CHUNK), limit (chunks, CHUNK)."""
+    """Append the pixels of one row whose 3 x 3 sum exceeds the limit: sums (3, n, CHUNK), limit (n, CHUNK)."""
     for k in range(np.uint64(limit.shape[0])):
         hits = ZERO
         for x in range(np.uint64(CHUNK)):

@@ -28,7 +28,7 @@ class Calibration:
                                    "path")
     dark_stddev_path: str | None = option(None, "standard deviation of the dark image; required with dark_path", "path")
     gain_map_path: str | None = option(None, "gain map", "path")
-    gain_map_unit: str = option("factor", "what the gain map holds: factor (multiplies ADU), adu_per_photon, adu_per_kev",
+    gain_map_unit: str = option("factor", "what the gain map holds; a factor multiplies ADU",
                                 choices=("factor", "adu_per_photon", "adu_per_kev"))
     gain_map_level: float | None = option(None, "the gain map holds 0 for low gain, 1 for high gain: the factor for 0",
                                           low=0.0)
@@ -39,7 +39,7 @@ class Calibration:
     common_mode_sections: tuple[int, int] = option((1, 1), "sections of a panel with a common mode of their own: along "
                                                            "ss and fs")
     mask_edge_pixels: int = option(0, "outermost pixels of each panel that are masked", "pixels", low=0)
-    noisy_factor: float = option(5.0, "a pixel is noisy whose noise in the dark exceeds its panel's median by this factor",
+    noisy_factor: float = option(5.0, "a pixel is noisy whose noise in the dark is so many times its panel's median",
                                  low=1.0)
 
     def __post_init__(self):
@@ -88,7 +88,8 @@ class Prepared:
     def __init__(self, options, context):
         constants = context.constants
         self.kind = SWITCHING[options.gain_switching]
-        if self.kind != calibrate.NONE and (constants is None or constants.pedestal is None or constants.factor is None):
+        given = constants is not None and constants.pedestal is not None and constants.factor is not None
+        if self.kind != calibrate.NONE and not given:
             raise MpixfelError("a gain-switching detector needs pedestals and gains of three stages", "calibration",
                                "give dark_path and gain_map_path")
         self.unit = constants.unit if constants is not None else "adu"

@@ -89,7 +89,8 @@ class SectionCommonMode:
             shape, (s0, f0) = tables.layout.shape[p], tables.layout.corner[p]
             for i, j, ss, fs in sections_of(shape, self.sections):
                 good = tables.good[p, ss, fs]
-                image = raw[s0 + ss.start:s0 + ss.stop, f0 + fs.start:f0 + fs.stop].astype(np.float64) - pedestal[p, ss, fs]
+                words = raw[s0 + ss.start:s0 + ss.stop, f0 + fs.start:f0 + fs.stop]
+                image = words.astype(np.float64) - pedestal[p, ss, fs]
                 sigma = noise[p, ss, fs][good] if noise is not None else np.ones(int(good.sum()))
                 self.offset[p, i, j] = section_value(self.method, image[good], sigma)
         return self.offset

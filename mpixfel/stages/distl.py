@@ -39,7 +39,7 @@ class Distl:
                                                      "minimum_signal_height", "sigma", low=0.0)
     minimum_spot_area: int = option(3, "least number of pixels of a spot", low=1)
     spot_area_maximum_factor: float = option(5.0, "largest area, in units of minimum_spot_area", low=0.0)
-    peak_intensity_maximum_factor: float = option(10000.0, "largest height: median + this times (95th - 5th percentile)",
+    peak_intensity_maximum_factor: float = option(10000.0, "top height: median + this times (95th - 5th percentile)",
                                                   low=0.0)
     peripheral_margin: int = option(1, "width of the margin of each panel", "pixels", low=0)
     scanbox_windows: tuple[int, int, int] = option((101, 51, 51), "edges of the boxes in the three passes", "pixels")
@@ -183,7 +183,8 @@ class Prepared:
         stop = view.radius_mm(max(ICE_RANGE_ANGSTROM[1], shot.wavelength_angstrom / 2)) / self.pixel_mm
         n_rings = int(min(stop, self.corner_mm / self.pixel_mm) / ICE_WIDTH + 1)
         counts = np.zeros((n_rings, 3), np.int64)
-        kernel.ring_counts(data, boxes, self.rings, 1 if self.options.legacy_distl else 4, np.array(ICE_CUTOFFS), counts)
+        step = 1 if self.options.legacy_distl else 4
+        kernel.ring_counts(data, boxes, self.rings, step, np.array(ICE_CUTOFFS), counts)
         icy = np.ones(len(counts), bool)
         for below, share in zip(counts.T[1:], ICE_SHARES):
             rank = (counts[:, 0] * share).astype(np.int64)

@@ -1,7 +1,7 @@
 """DISTL's screens and LABELIT's heuristics: from all spots to those that are good to index.
 
-Each list is part of the one before: spots_total, spots_non-ice (0.4 mm from ice rings of pixels), hi_pass_resolution_spots
-(beyond 50 angstrom), ice_free_resolution_spots (off rings of many spots), spots_resolution (within the method-2 limit),
+Each list is part of the one before: spots_total, spots_non-ice (0.4 mm from ice rings of pixels),
+hi_pass_resolution_spots (beyond 50 angstrom), ice_free_resolution_spots (off rings of many spots), spots_resolution (within the method-2 limit),
 spots_unimodal (few maxima), spots_low_skew, spots_good_intensity (within 5 sigma), inlier_spots (isolated).
 """
 from typing import NamedTuple

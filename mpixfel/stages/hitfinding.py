@@ -36,7 +36,8 @@ class HitFinding:
     def __post_init__(self):
         check_options(self)
         if self.roi and not ROI.match(self.roi):
-            raise MpixfelError(f"{self.roi!r} is not a region", "hitfinding.roi", "write fast_low:fast_high,slow_low:slow_high")
+            raise MpixfelError(f"{self.roi!r} is not a region", "hitfinding.roi",
+                               "write fast_low:fast_high,slow_low:slow_high")
         if self.roi and self.threshold_adu is None:
             raise MpixfelError("roi without threshold", "hitfinding.roi", "add threshold = ADU, or take roi away")
         if self.roi and self.distl_flags:

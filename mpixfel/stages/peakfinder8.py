@@ -25,7 +25,7 @@ MAX_AREA = 1 << 14    # pixels of a peak that can be counted
 class Peakfinder8:
     """Radial thresholds, flood fill, local background."""
 
-    threshold: float | None = option(None, "least value of a pixel of a peak (CrystFEL's default: 800); none: four photons",
+    threshold: float | None = option(None, "least value of a peak's pixels (CrystFEL's default: 800); none: four photons",
                                      "ADU")
     min_snr: float = option(5.0, "least sum of a peak over the sigma of a background pixel; also where the radial "
                                  "statistics are clipped", low=0.0)
@@ -128,8 +128,8 @@ class Prepared:
         for p in range(len(self.shape)):
             half = 0.0 if self.options.exact else 0.5
             pixel = np.linalg.norm(geometry.fs_axis[p])
-            x, y = (((geometry.origin[p, k] + (fs + half) * geometry.fs_axis[p, k] + (ss + half) * geometry.ss_axis[p, k])
-                     / pixel) for k in (0, 1))
+            origin, along, across = geometry.origin[p], geometry.fs_axis[p], geometry.ss_axis[p]
+            x, y = ((origin[k] + (fs + half) * along[k] + (ss + half) * across[k]) / pixel for k in (0, 1))
             # Rounding to a millionth of a pixel first: 3.0 must not be truncated to 2.
             x, y = (np.trunc(np.round(c, 6)) for c in (x, y)) if self.options.exact else (x, y)
             radius[p] = np.hypot(x, y)
@@ -153,7 +153,7 @@ class Prepared:
         self.values = np.empty(len(self.sample), np.float32)
 
     def in_adu(self, photons, gain):
-        """The image itself where all gains are equal, otherwise an image in ADU: radial bins are shared by all panels."""
+        """The image itself where all gains are equal, otherwise an image in ADU: all panels share the radial bins."""
         if np.ptp(gain) == 0:
             return photons
         if self.scaled is None:
@@ -176,6 +176,6 @@ class Prepared:
         n = kernel.candidates(flat, self.limits, self.bins, upper, self.index)
         bins = self.bins[:data.size].reshape(self.stack)
         found = kernel.find(data, bins, self.mean, upper, self.shape, self.index[:min(n, ROOM)], options.min_pix_count,
-                            options.max_pix_count, options.min_snr, 2 * options.local_bg_radius, self.state, self.pixels,
-                            self.offset, self.out)
+                            options.max_pix_count, options.min_snr, 2 * options.local_bg_radius, self.state,
+                            self.pixels, self.offset, self.out)
         return self.out[:min(found, len(self.out))]

@@ -18,7 +18,7 @@ def moved(old, new):
 
 
 def beam_radius(geometry, panel, ss, fs, rounded=False):
-    """(n,) distance from the beam in pixels, at the mean distance of the panels, of points ss, fs (corner 0) on `panel`.
+    """(n,) distance from the beam in pixels, at the panels' mean distance, of points ss, fs (corner 0) on `panel`.
 
     `rounded` first rounds x and y to whole pixels.
     """
@@ -50,7 +50,7 @@ class Rings:
         if not moved(self.geometry, geometry):
             return
         n_ss, n_fs = self.boxes.stack[1:]
-        middle = np.maximum(self.boxes.start, 0) + kernel.RUN // 2      # neighbours share the ring of their run's middle
+        middle = np.maximum(self.boxes.start, 0) + kernel.RUN // 2      # a run has the ring of its middle
         panel, rest = np.divmod(middle, n_ss * n_fs)
         bins = (self.radius(geometry, panel, *np.divmod(rest, n_fs)) / WIDTH).astype(np.int32)
         self.bins = bins.reshape(len(self.boxes.values), -1)

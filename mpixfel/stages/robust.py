@@ -124,8 +124,8 @@ class Prepared:
         n = screen(photons, boxes.shape, boxes.first, boxes.grid, background.mean, bar, self.line, self.rows,
                    self.index, self.value)
         index, value = self.index[:min(n, ROOM)], self.value[:min(n, ROOM)]
-        n = peaks.divide(index, value, falling(value), boxes.shape, boxes.first, boxes.grid, background.variance, quantum,
-                         self.owner, self.place, self.parent, self.seeds)
+        n = peaks.divide(index, value, falling(value), boxes.shape, boxes.first, boxes.grid, background.variance,
+                         quantum, self.owner, self.place, self.parent, self.seeds)
         out = np.zeros(min(n, MAX_PEAKS), peaks.SUMMIT)
         peaks.measure(photons, self.owner, index, value, self.place, self.seeds[:len(out)], boxes.shape, boxes.first,
                       boxes.grid, background.mean, background.variance, quantum, out)
