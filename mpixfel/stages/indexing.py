@@ -23,7 +23,7 @@ from mpixfel.units import photon_energy_ev
 
 STAGE = "indexing"
 FEWEST_SPOTS = 5
-NULL_SPOTS, NULL_FINENESS, NULL_REPEATS = (6, 30), (6.0, 7.5), 8
+NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, OTHER_SPOTS = (6, 30), (6.0, 7.5), 8, 120
 
 
 class Spots(NamedTuple):
@@ -120,8 +120,8 @@ class StagedIndexer:
                            shot.bandwidth_fwhm / FWHM)
         known = tuple(search.knowledge(form.precision, prepared.shift_sigma_m / distance, shot.wavelength_angstrom, sigma)
                       for form, sigma in zip(prepared.forms, prepared.cell_sigmas))
-        job = lattices.Job(table, n, prepared.forms, known, prepared.nulls, self.false_positive_rate, prepared.grids,
-                           prepared.work)
+        job = lattices.Job(table, n, prepared.forms, known, prepared.nulls, self.false_positive_rate,
+                           shot.wavelength_angstrom, prepared.grids, prepared.work)
         found, numbers = lattices.find(job, self.max_lattices, FEWEST_SPOTS)
         if not found:
             return _skip(numbers)
@@ -154,6 +154,9 @@ class Unknown(NamedTuple):
 
 
 def _skip(numbers):
+    if "preferred_axes" in numbers:
+        return Skip(STAGE, Reason.cell_mismatch, "the spots prefer another cell, of reduced axes "
+                    + " ".join(f"{x:.1f}" for x in numbers["preferred_axes"]), numbers)
     if numbers["best_possible"] < numbers["bound"]:
         return Skip(STAGE, Reason.too_few_spots_for_cell,
                     f"{numbers['n_spots']} spots could not be told from chance with this cell", numbers)
@@ -184,7 +187,17 @@ def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_f
         found = search.search(table, form, known, grids, work, search.THOROUGH)
         return found.log_odds if found else 0.0
 
-    return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS)
+    def other_odds(i):
+        rng = np.random.default_rng(i)
+        q = acceptance.of_a_lattice(OTHER_SPOTS, form.volume, reach, wavelength, radius, rng)
+        if len(q) < FEWEST_SPOTS:
+            return FEWEST_SPOTS, 0.0
+        table = spot_table(q, reach * 0.9 / np.exp(np.mean(NULL_FINENESS)), wavelength, radius, mosaicity,
+                           bandwidth_fwhm / FWHM)
+        found = search.search(table, form, known, grids, work, search.THOROUGH)
+        return len(q), found.log_odds if found else 0.0
+
+    return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, other_odds)
 
 
 def index_spots(q, cell, wavelength=None, sigma=4e-4, bandwidth_fwhm=0.0, shift_sigma=1.5e-3, **options):

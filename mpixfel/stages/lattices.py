@@ -8,8 +8,11 @@ from mpixfel.kernels.match import Q2, VARIANCE, subset
 from mpixfel.stages import search
 from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
+from mpixfel.stages.periods import candidate_cell
 
 SAME_DEGREES = 1.0
+WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
+BETTER = 1.5            # times the log odds
 WORTH_EFFORT = 12       # spots left over that justify a thorough search for one more lattice
 
 
@@ -23,6 +26,7 @@ class Job:
     known: tuple            # `search.Knowledge` of each form
     nulls: tuple            # `acceptance.Null` of each form
     rate: float
+    wavelength: float       # angstrom
     grids: search.Grids
     work: tuple
 
@@ -41,7 +45,7 @@ def find(job, most, fewest):
     while len(found) < most and len(left) >= fewest:
         thorough = not found or len(left) >= max(WORTH_EFFORT, 0.15 * job.n)
         best, numbers = best_lattice(job, left, fewest, thorough)
-        if best is None:
+        if best is None or not found and better_cell(job, best, numbers):
             break
         mine = best.fit.member > 0.5
         found.append(_onto_all(job, best))
@@ -63,10 +67,23 @@ def best_lattice(job, left, fewest, thorough):
         odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
         if numbers is None or odds - bound > numbers["log_odds"] - numbers["bound"]:
             numbers = {"n_spots": len(left), "n_matched": matched, "log_odds": odds, "bound": bound,
+                       "bound_of_others": null.bound_of_others(len(left), fineness, job.rate / len(job.forms)),
                        "best_possible": best_possible(table, len(left), form.volume)}
             if odds > bound and matched >= fewest:
                 best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
     return best, numbers
+
+
+def better_cell(job, best, numbers):
+    """Whether a pattern whose odds another lattice might reach prefers a cell of its own; `numbers` says which."""
+    if best.fit.log_odds > numbers["bound_of_others"] or job.n < WORTH_ASKING:
+        return False
+    free = candidate_cell(job.table, job.wavelength, 1 / np.sqrt(job.known[0].precision[0, 0]), job.work)
+    if free is None or free.log_odds < BETTER * best.fit.log_odds + 20:
+        return False
+    numbers["preferred_axes"] = tuple(np.linalg.norm(free.axes, axis=1).round(2))
+    numbers["preferred_log_odds"] = free.log_odds
+    return True
 
 
 def convincing(fit, table, form, known):
