@@ -41,7 +41,9 @@ def measured(image, rows, prior=None, bright=4.0, readout=0.0):
     scratch, out = work(), spots(n)
     footprint.mark(rows, prior, n, *EXTENT, BOUNDS, owners)
     footprint.shine(rows, prior, n, *EXTENT, BOUNDS, scratch, light)
-    measure(image, light, rows, prior, n, BOUNDS, owners, levels(image.shape), 1, *EXTENT, readout, bright, scratch, out)
+    lit = np.zeros(n, bool)
+    footprint.crowded(rows, prior, n, *EXTENT, BOUNDS, owners, lit)
+    measure(image, light, rows, prior, lit, n, BOUNDS, owners, levels(image.shape), 1, *EXTENT, readout, bright, scratch, out)
     return out
 
 

@@ -75,7 +75,15 @@ def test_every_pixel_of_a_foreground_is_claimed_and_given_back():
         for y in range(64):
             for x in range(60):
                 twin[0, y, x] += belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore)
-    assert np.array_equal(owners, twin) and owners.max() > 0
+    assert np.array_equal(owners, twin) and owners.max() > 1
+    shared = np.zeros(12, bool)
+    footprint.crowded(rows, intensity, 12, 3.5, 6.0, BOUNDS, owners, shared)
+    for i in range(12):
+        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], 3.5, 6.0)
+        y, x = np.mgrid[:64, :60]
+        own = np.array([[belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore) for x in range(60)]
+                        for y in range(64)])
+        assert shared[i] == np.any(owners[0, :, :60][own] > 1)
     footprint.unmark(rows, intensity, 12, 3.5, 6.0, BOUNDS, owners)
     assert not owners.any()
 

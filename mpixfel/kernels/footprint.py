@@ -29,6 +29,20 @@ def visit(rows, i, intensity, limit, radius, bounds, owners, add):
 
 
 @njit(cache=True, error_model="numpy")
+def crowded(rows, intensity, n, limit, radius, bounds, owners, out):
+    """Fill out (n,) bool: whether a spot shares any pixel with another; after `mark`, with the same arguments."""
+    for i in range(n):
+        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+        p, x0, y0 = rows.panel[i], int(rows.place[i, 0]), int(rows.place[i, 1])
+        shared = False
+        for y in range(max(y0 - fore.high, 0), min(y0 + fore.high + 1, bounds[p, 0])):
+            for x in range(max(x0 - fore.wide, 0), min(x0 + fore.wide + 1, bounds[p, 1])):
+                if owners[p, y, x] > 1 and belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore):
+                    shared = True
+        out[i] = shared
+
+
+@njit(cache=True, error_model="numpy")
 def shine(rows, intensity, n, limit, radius, bounds, work, light):
     """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel."""
     for i in range(n):

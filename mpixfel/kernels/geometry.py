@@ -76,6 +76,16 @@ def ray_on_panel(inverse, p, kx, ky, kz):
     return w0 / w2, w1 / w2, True
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def slope_on_panel(inverse, p, fs, ss, kx, ky, kz, dx, dy, dz):
+    """Derivatives (fs, ss) of where the ray k meets the plane of panel p by a step of the ray along d."""
+    inverse_w2 = 1.0 / (inverse[p, 2, 0] * kx + inverse[p, 2, 1] * ky + inverse[p, 2, 2] * kz)
+    w2 = inverse[p, 2, 0] * dx + inverse[p, 2, 1] * dy + inverse[p, 2, 2] * dz
+    w0 = inverse[p, 0, 0] * dx + inverse[p, 0, 1] * dy + inverse[p, 0, 2] * dz
+    w1 = inverse[p, 1, 0] * dx + inverse[p, 1, 1] * dy + inverse[p, 1, 2] * dz
+    return (w0 - fs * w2) * inverse_w2, (w1 - ss * w2) * inverse_w2
+
+
 @njit(cache=True, error_model="numpy")
 def find_panel(shape, inverse, kx, ky, kz, first):
     """(panel, fs, ss) of the ray k, trying panel `first` before the others; panel -1 where it meets none."""

@@ -43,7 +43,7 @@ def spots(n):
 
 
 @njit(cache=True, error_model="numpy")
-def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, radius, readout_variance, bright, work,
+def measure(image, light, rows, prior, lit, n, bounds, owners, levels, stamp, limit, radius, readout_variance, bright, work,
             out):
     """Measure n predicted spots.
 
@@ -52,6 +52,7 @@ def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, 
     image : (P, SS, FS) float32 photons, NaN where bad
     light : (P, SS, FS) float32 what the spots shine on the pixels, made by `footprint.shine` with the intensities
         `prior` (n,): the light of all others is taken off each spot
+    lit : (n,) bool: whether others shine on a spot at all; where not, `light` is not looked at
     rows : Predictions
     bounds : (P, 2) panel shapes (ss, fs)
     owners : (P, SS, FS) uint8 made by `footprint.mark`
@@ -69,8 +70,12 @@ def measure(image, light, rows, prior, n, bounds, owners, levels, stamp, limit, 
         fill_profile(x - left, y - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny, work)
         first_x, first_y = max(left, 0), max(top, 0)
         width, height = min(left + nx, bounds[p, 1]) - first_x, min(top + ny, bounds[p, 0]) - first_y
-        total, share, claimed, noise, m = pixels_of(image, light, owners, p, x, y, left, top, first_x, first_y, width,
-                                                    height, prior[i], fore, fit, readout_variance, work)
+        if lit[i]:
+            total, share, claimed, noise, m = pixels_of(image, light, owners, p, x, y, left, top, first_x, first_y, width,
+                                                        height, prior[i], fore, fit, readout_variance, work)
+        else:
+            total, share, claimed, noise, m = pixels_of(image, work.dark, owners, p, x, y, left, top, first_x, first_y,
+                                                        width, height, 0.0, fore, fit, readout_variance, work)
         if share <= 0.0 or not np.isfinite(fit[3]):
             void(out, i)
             continue
@@ -103,7 +108,7 @@ def pixels_of(image, light, owners, p, place_x, place_y, left, top, first_x, fir
     offset = np.float32(first_x + 0.5 - place_x)
     for y in range(first_y, first_y + height):
         dy = y + 0.5 - place_y
-        sums = gather(image, light, owners, p, y, first_x, width, (y - first_y) * width, work.pixels,
+        sums = gather(image, light, light_at(light, p, y, first_x), owners, p, y, first_x, width, (y - first_y) * width, work.pixels,
                       work.profile, y - top, first_x - left, work.column, offset, np.float32(fit[0] + fit[2] * dy),
                       np.float32(fit[1]), np.float32(prior), np.float32(readout_variance), np.float32(fore.a),
                       np.float32(2.0 * fore.b * dy), np.float32(fore.c * dy * dy - 1.0),
@@ -114,6 +119,12 @@ def pixels_of(image, light, owners, p, place_x, place_y, left, top, first_x, fir
         noise += sums[3]
         m += sums[4]
     return total, share, claimed, noise, m
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def light_at(light, p, y, x):
+    """Where in `light` a row of pixels begins: the dark, which has one row, is the same everywhere."""
+    return (0, 0, 0) if light.shape[1] == 1 else (p, y, x)
 
 
 @njit(cache=True, error_model="numpy")
@@ -128,7 +139,7 @@ def best_fit(pixels, size):
 
 
 @njit(cache=True, fastmath=NO_NAN, error_model="numpy")
-def gather(image, light, owners, p, y, first, width, begin, pixels, profile, row, skipped, column, offset, level, slope,
+def gather(image, light, at, owners, p, y, first, width, begin, pixels, profile, row, skipped, column, offset, level, slope,
            prior, readout_variance, a, b, c, near2, far2):
     """Write one row of a spot's box; returns sums over its pixels: above background, profile, claimed profile, variance, 1.
 
@@ -147,7 +158,7 @@ def gather(image, light, owners, p, y, first, width, begin, pixels, profile, row
         good = (v == v) & (dx2 <= far2) & ((dx2 <= near2) | (a * dx2 + b * dx + c <= zero))
         use = one if good else zero
         background = level + slope * dx
-        other = light[p, y, first + x] - prior * shape
+        other = light[at[0], at[1], at[2] + x] - prior * shape
         rest = v - background - other if good else zero
         shape = shape if good else zero
         spread = max(background, np.float32(0.01)) + max(other, zero) + readout_variance

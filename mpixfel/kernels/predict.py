@@ -4,9 +4,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mpixfel.kernels.geometry import find_panel, ray_on_panel
+from mpixfel.kernels.geometry import find_panel, slope_on_panel
 from mpixfel.kernels.refine import allowed
 from mpixfel.kernels.spots import ellipse, excited, partiality, tangents, wide_part
+
+
+REACHES = 33       # points over q^2 at which it is known how far from the sphere reflections can be seen
 
 
 class Predictions(NamedTuple):
@@ -50,7 +53,8 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
     For each h and k, only those l are visited whose points lie in the shell about the Ewald sphere that the widest
     spot at q_max could reach: a quadratic equation in l.
     """
-    reach = farthest(k0, spread, strength, least, q_max)
+    reaches = farthest(k0, spread, strength, least, q_max)
+    reach, per_q2 = reaches.max(), (REACHES - 1) / (q_max * q_max)
     n, capacity, last = 0, out.hkl.shape[0], 0
     cx, cy, cz = axes[2, 0], axes[2, 1], axes[2, 2]
     cc = cx * cx + cy * cy + cz * cz
@@ -78,7 +82,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                     continue
                 qx, qy, qz = ax + l * cx, ay + l * cy, az + l * cz
                 q2 = qx * qx + qy * qy + qz * qz
-                if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring):
+                if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring) and near(q2, qz, k0, reaches, per_q2):
                     error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
                     qn = q2 / (2.0 * k0)
                     share = partiality(error, nn, qn, spread)
@@ -93,14 +97,10 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                                 out.hkl[n, 0], out.hkl[n, 1], out.hkl[n, 2] = h, k, l
                                 out.panel[n] = p
                                 out.place[n, 0], out.place[n, 1] = fs, ss
-                                # Derivatives of the place by a step of the ray along r and along t.
-                                step = 1e-4 * k0
-                                fr, sr, _ = ray_on_panel(inverse, p, k0 * nx + (shift + step) * rx,
-                                                         k0 * ny + (shift + step) * ry, k0 * nz + (shift + step) * rz)
-                                ft, st, _ = ray_on_panel(inverse, p, k0 * nx + shift * rx + step * tx,
-                                                         k0 * ny + shift * ry + step * ty,
-                                                         k0 * nz + shift * rz + step * tz)
-                                fr, sr, ft, st = (fr - fs) / step, (sr - ss) / step, (ft - fs) / step, (st - ss) / step
+                                fr, sr = slope_on_panel(inverse, p, fs, ss, k0 * nx + shift * rx, k0 * ny + shift * ry,
+                                                        k0 * nz + shift * rz, rx, ry, rz)
+                                ft, st = slope_on_panel(inverse, p, fs, ss, k0 * nx + shift * rx, k0 * ny + shift * ry,
+                                                        k0 * nz + shift * rz, tx, ty, tz)
                                 out.frame[n, 0], out.frame[n, 1], out.frame[n, 2], out.frame[n, 3] = fr, sr, ft, st
                                 out.shape[n, 0] = fr * fr * rr + ft * ft * tt
                                 out.shape[n, 1] = fr * sr * rr + ft * st * tt
@@ -138,17 +138,26 @@ def mean_photons(error, variance, qn, spread, strength, q2):
     return np.exp(strength[0] - 0.5 * strength[1] * q2) * excited(error, variance, qn, spread)[0]
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def near(q2, qz, k0, reaches, per_q2):
+    """Whether a point may be excited enough, by the larger of the reaches about its |q|; cheap, before what is exact."""
+    # |k0 z + q| - k0 is (q^2 + 2 k0 qz) / (2 k0 + error): the error in the denominator is allowed for by a hundredth.
+    error = abs(q2 + 2.0 * k0 * qz) / (2.0 * k0)
+    step = int(q2 * per_q2)
+    return error <= 1.01 * max(reaches[step], reaches[min(step + 1, REACHES - 1)])
+
+
 @njit(cache=True, error_model="numpy")
 def farthest(k0, spread, strength, least, q_max):
-    """Greatest excitation error (1/angstrom) at which a reflection within q_max can be excited enough."""
-    reach = 0.0
-    for i in range(1, 17):
-        q2 = (q_max * i / 16.0) ** 2
+    """(REACHES,) greatest excitation errors (1/angstrom) at which reflections can be excited enough, evenly over q^2."""
+    out = np.empty(REACHES)
+    for i in range(REACHES):
+        q2 = max(i, 0.05) / (REACHES - 1) * q_max * q_max
         qn = q2 / (2.0 * k0)
         nn = spread.domain + spread.mosaic * q2 + spread.bandwidth * qn * qn + spread.divergence * q2
-        high = np.sqrt(nn)
+        high = 0.5 * np.sqrt(nn)
         while (partiality(high, nn, qn, spread) >= least[0] and high < 0.1 * k0
                and mean_photons(high, nn, qn, spread, strength, q2) >= least[1]):
             high *= 1.1
-        reach = max(reach, high)
-    return reach
+        out[i] = high
+    return out

@@ -22,12 +22,13 @@ class Work(NamedTuple):
                           # what these scatter by without the spot. One array: the compiler then sees that the three
                           # do not overlap, and takes several pixels side by side
     column: np.ndarray    # (LARGEST,) float32: 0, 1, 2, ...
+    dark: np.ndarray      # (1, 1, LARGEST) float32: no light
 
 
 def work():
     """`Work` for one thread."""
     return Work(np.zeros((LARGEST, LARGEST), np.float32), np.zeros(3 * SPACE, np.float32),
-                np.arange(LARGEST, dtype=np.float32))
+                np.arange(LARGEST, dtype=np.float32), np.zeros((1, 1, LARGEST), np.float32))
 
 
 @njit(cache=True, error_model="numpy")

@@ -182,12 +182,15 @@ class _Shot:
         n = len(lattice)
         prior = np.zeros(n) if before is None else shining(lattice, rows, before)
         extent = (options.foreground, options.max_radius_pixels)
-        out = spots(n)
+        out, lit = spots(n), np.zeros(n, bool)
         footprint.mark(rows, prior, n, *extent, bounds, p.owners)
-        footprint.shine(rows, prior, n, *extent, bounds, p.work, p.light)
-        measure(self.image.photons, p.light, rows, prior, n, bounds, p.owners, p.levels, p.next_stamp(), *extent,
+        if before is not None:
+            footprint.crowded(rows, prior, n, *extent, bounds, p.owners, lit)
+        shining_on = np.where(lit, prior, 0.0)
+        footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
+        measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.owners, p.levels, p.next_stamp(), *extent,
                 self.readout_variance, BRIGHT, p.work, out)
-        footprint.darken(rows, prior, n, *extent, bounds, p.light)
+        footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
         footprint.unmark(rows, prior, n, *extent, bounds, p.owners)
         seen = Seen(lattice, rows, out)
         self.evident = np.union1d(self.evident, seen.evident())
