@@ -123,11 +123,11 @@ def make_run(folder, n=200, geometry=None, finished=True, seed=0, options=None):
         "updated": 1.7e9 + n / 100, "n_ranks": 64, "host": "somewhere"}))
     if finished:
         cell = UnitCell(*CELL, lattice_type="tetragonal")
-        conclude(folder, Context(detector, None, (cell,), learnt=Learnt(cells=(cell,))), text, rng)
+        conclude(folder, n, Context(detector, None, (cell,), learnt=Learnt(cells=(cell,))), text, rng)
     return folder
 
 
-def conclude(folder, context, text, rng):
+def conclude(folder, n, context, text, rng):
     """run.h5 with statistics and a powder pattern."""
     stack = context.detector.stack_shape
     mean = rng.poisson(200, stack).astype(float)
@@ -138,7 +138,7 @@ def conclude(folder, context, text, rng):
                 "hitfinding": {"min_peaks": {"value": 4, "origin": "default"}}}
     groups = {"config": {"resolved": json.dumps(resolved), "argv": ["-c", "run.cfg"], "n_ranks": 64},
               "sources": {"path": ["/nowhere/run.h5"]}}
-    assemble(folder, INSTANCES, context, text, groups, made)
+    assemble(folder, INSTANCES, context, text, groups, made, n)
 
 
 if __name__ == "__main__":

@@ -163,14 +163,14 @@ def test_too_many_failures_end_the_run(folder, comm):
 @pytest.mark.mpi
 def test_a_run_goes_on_where_it_ended(folder, comm, alone):
     on_root(comm, open_output, folder / "out")
-    assert process(fake_job(folder / "out", 50, mishaps=dict.fromkeys(range(30, 50), "bad"), max_failures=3,
+    assert process(fake_job(folder / "out", 400, 0.001, mishaps=dict.fromkeys(range(30, 400), "bad"), max_failures=3,
                             flush_events=8), comm) == 1
     before = on_root(comm, lambda: len(contents(folder / "out" / "run.h5")["events/index"]))
-    assert before < 50
+    assert before < 400
     on_root(comm, drop_failed, folder / "out")
-    assert process(fake_job(folder / "out", 50), comm) == 0
+    assert process(fake_job(folder / "out", 400), comm) == 0
     if comm.rank == 0:
-        reference, _ = run_fake(folder, "alone", alone, 50)
+        reference, _ = run_fake(folder, "alone", alone, 400)
         assert_same(folder / "out" / "run.h5", reference)
 
 

@@ -50,22 +50,31 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
     shape, inverse : of the panels (`geometry.panel_inverses`)
     out : Predictions
 
-    For each h and k, only those l are visited whose points lie in the shell about the Ewald sphere that the widest
-    spot at q_max could reach: a quadratic equation in l.
+    For each pair of two indices, only those of the third are visited whose points lie within q_max and in the shell about
+    the Ewald sphere that the widest spot could reach: quadratic equations in that index.
     """
     reaches = farthest(k0, spread, strength, least, q_max)
     reach, per_q2 = reaches.max(), (REACHES - 1) / (q_max * q_max)
     n, capacity, last = 0, out.hkl.shape[0], 0
-    cx, cy, cz = axes[2, 0], axes[2, 1], axes[2, 2]
+    spans = index_limits(axes, q_max)
+    # The innermost index is that of the longest axis: the fewest lines through the shell.
+    third = 2 if spans[2] >= max(spans[0], spans[1]) else (1 if spans[1] >= spans[0] else 0)
+    first, second = (third + 1) % 3, (third + 2) % 3
+    cx, cy, cz = axes[third, 0], axes[third, 1], axes[third, 2]
     cc = cx * cx + cy * cy + cz * cz
-    limits = index_limits(axes, q_max)
+    index = np.zeros(3, np.int64)
     q2_max = q_max * q_max
     outer, inner = (k0 + reach) ** 2, max(k0 - reach, 0.0) ** 2
-    for h in range(-limits[0], limits[0] + 1):
-        for k in range(-limits[1], limits[1] + 1):
-            ax = axes[0, 0] * h + axes[1, 0] * k
-            ay = axes[0, 1] * h + axes[1, 1] * k
-            az = axes[0, 2] * h + axes[1, 2] * k
+    for index[first] in range(-spans[first], spans[first] + 1):
+        for index[second] in range(-spans[second], spans[second] + 1):
+            ax = axes[first, 0] * index[first] + axes[second, 0] * index[second]
+            ay = axes[first, 1] * index[first] + axes[second, 1] * index[second]
+            az = axes[first, 2] * index[first] + axes[second, 2] * index[second]
+            along = (ax * cx + ay * cy + az * cz) / cc
+            beyond = q2_max - (ax * ax + ay * ay + az * az) + along * along * cc
+            if beyond < 0.0:
+                continue
+            half = np.sqrt(beyond / cc)
             bb = ax * cx + ay * cy + (az + k0) * cz
             aa = ax * ax + ay * ay + (az + k0) * (az + k0)
             root = bb * bb - cc * (aa - outer)
@@ -74,15 +83,17 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
             root = np.sqrt(root)
             hole = bb * bb - cc * (aa - inner)
             hole = np.sqrt(hole) if hole > 0.0 else -1.0
-            l, stop = int(np.ceil((-bb - root) / cc)), int(np.floor((-bb + root) / cc))
+            l = int(np.ceil(max((-bb - root) / cc, -along - half)))
+            stop = int(np.floor(min((-bb + root) / cc, half - along)))
             skip_from, skip_to = (-bb - hole) / cc, (-bb + hole) / cc
             while l <= stop:
                 if hole > 0.0 and skip_from < l < skip_to:
                     l = int(np.ceil(skip_to))
                     continue
+                index[third] = l
                 qx, qy, qz = ax + l * cx, ay + l * cy, az + l * cz
                 q2 = qx * qx + qy * qy + qz * qz
-                if 1e-12 < q2 <= q2_max and allowed(h, k, l, centring) and near(q2, qz, k0, reaches, per_q2):
+                if 1e-12 < q2 <= q2_max and allowed(index[0], index[1], index[2], centring) and near(q2, qz, k0, reaches, per_q2):
                     error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
                     qn = q2 / (2.0 * k0)
                     share = partiality(error, nn, qn, spread)
@@ -94,7 +105,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                         if p >= 0:
                             last = p
                             if n < capacity:
-                                out.hkl[n, 0], out.hkl[n, 1], out.hkl[n, 2] = h, k, l
+                                out.hkl[n, 0], out.hkl[n, 1], out.hkl[n, 2] = index[0], index[1], index[2]
                                 out.panel[n] = p
                                 out.place[n, 0], out.place[n, 1] = fs, ss
                                 fr, sr = slope_on_panel(inverse, p, fs, ss, k0 * nx + shift * rx, k0 * ny + shift * ry,
@@ -123,13 +134,15 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
 
 @njit(cache=True, error_model="numpy")
 def index_limits(axes, q_max):
-    """Largest |h| and |k| of points within q_max: |a| q_max and |b| q_max, with a, b the direct axes."""
-    c0, c1, c2 = axes[0], axes[1], axes[2]
-    ax, ay, az = c1[1] * c2[2] - c1[2] * c2[1], c1[2] * c2[0] - c1[0] * c2[2], c1[0] * c2[1] - c1[1] * c2[0]
-    bx, by, bz = c2[1] * c0[2] - c2[2] * c0[1], c2[2] * c0[0] - c2[0] * c0[2], c2[0] * c0[1] - c2[1] * c0[0]
-    volume = abs(c0[0] * ax + c0[1] * ay + c0[2] * az)
-    return (int(np.sqrt(ax * ax + ay * ay + az * az) / volume * q_max),
-            int(np.sqrt(bx * bx + by * by + bz * bz) / volume * q_max))
+    """Largest |h|, |k| and |l| of points within q_max: a direct axis times q_max, each."""
+    volume = 0.0
+    out = np.empty(3, np.int64)
+    for i in range(3):
+        u, v = axes[(i + 1) % 3], axes[(i + 2) % 3]
+        x, y, z = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+        volume = abs(axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z)
+        out[i] = int(np.sqrt(x * x + y * y + z * z) / volume * q_max)
+    return out
 
 
 @njit(cache=True, error_model="numpy", inline="always")
