@@ -57,6 +57,8 @@ def open_job(settings):
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
     events = None if run.event_range == slice(None) else run.event_range
     source = open_source(run.source, geometry, events, run.source_format)
+    if run.detz_offset is not None and geometry.layout.clen.path and source.event(0).clen_m <= 0:
+        geometry = by_encoder(geometry, 1e-3 * run.detz_offset)
     return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
 
 
@@ -67,6 +69,16 @@ def by_metrology(geometry, run):
     detector = metrology.placed(geometry.detector, found, run.calib_angles == "measured")
     text = write_geometry(detector, geometry.beam, None, None, geometry.layout)
     return replace(geometry, detector=detector, text=f"; panels placed by {run.calib_dir}\n{text}")
+
+
+def by_encoder(geometry, offset_m):
+    """The `Geometry` with its panels, on the mean, `offset_m` behind the place where the encoder's zero would be."""
+    panels = geometry.detector.panels
+    dz = offset_m - geometry.detector.distance_m(0.0)
+    detector = replace(geometry.detector, panels=tuple(
+        replace(p, origin_m=(*p.origin_m[:2], p.origin_m[2] + dz)) for p in panels))
+    text = write_geometry(detector, geometry.beam, None, None, geometry.layout)
+    return replace(geometry, detector=detector, text=f"; detz_offset = {1e3 * offset_m:g} mm\n{text}")
 
 
 def _constants(settings, detector):

@@ -56,6 +56,16 @@ def test_panels_are_cut_out_masked_and_scaled_as_plain_numpy_does(seed, dtype, f
     assert photons.dtype == np.float32 and np.isnan(sigma)
 
 
+def test_photons_are_counted_as_none_one_or_two_by_thresholds_in_adu():
+    """As the old program counted: below the first threshold 0, from the second on 2, otherwise 1; bad pixels stay bad."""
+    panels = [panel("a", (1, 4), adu_per_photon=20.0), panel("b", (1, 4), (1, 0), adu_per_photon=25.0, flag_equal=99.0)]
+    raw = np.array([[-7, 11, 12, 29], [30, 31, 500, 99]], np.int32)
+    photons, _, _ = calibrate(context_of(*panels), event_of(raw), photon_threshold=12.0, two_photon_threshold=30.0)
+    np.testing.assert_array_equal(photons, [[[0, 0, 1, 1]], [[2, 2, 2, np.nan]]])
+    with pytest.raises(MpixfelError, match="only one of"):
+        Calibration(photon_threshold=12.0)
+
+
 def test_panels_may_stand_in_several_blocks_and_saturated_pixels_are_in_order():
     panels = [panel("a", (2, 3), block=1, max_adu=5.0), panel("b", (2, 3), block=0, max_adu=5.0)]
     blocks = np.array([[9, 1, 1], [1, 1, 9]]), np.array([[1, 9, 1], [1, 1, 1]])

@@ -63,6 +63,18 @@ def test_every_old_option_is_supported_sets_something_or_says_why_not():
             assert told.startswith(("supported", "sets ", "without effect: ")), f"{module} {old.key}"
 
 
+def test_the_page_says_what_modules_do_with_the_options_that_they_share():
+    shared = PATH.read_text(encoding="utf-8").split("### Of every module that handles images\n")[1].split("\n### ")[0]
+    here = {row.split("`")[1]: row.rpartition(" | ")[2] for row in shared.splitlines() if row.startswith("| `")}
+    assert set(here) == set(f"{EVENT_INFO} {COMMON_MODE}".split())
+    assert {key for key, told in here.items() if told.startswith("supported")} == {
+        "address", "override_energy", "override_beam_x", "override_beam_y", "laser_1_status", "laser_4_status",
+        "laser_wait_time"}
+    assert {key for key, told in here.items() if told.startswith("sets ")} == set(
+        "calib_dir detz_offset common_mode_correction photon_threshold two_photon_threshold dark_path dark_stddev mask_path "
+        "gain_map_path gain_map_level".split())
+
+
 def test_what_phil_names_and_old_options_set_exists():
     known = {"mpixfel": options_of(RunOptions), **{name: options_of(cls) for name, cls in load_stages().items()}}
     targets = {p.target for p in phil_names.MAPPED} | {f"mpixfel.{t}" for o in old_options.RUN for t in o.targets}
@@ -118,6 +130,17 @@ def test_darks_are_those_of_the_calibration_relative_to_the_configuration():
     s = settings_of("[mod_hitfind]\ndark_path = d/{run}-avg.h5\ndark_stddev = d/std.h5\n[mpixfel]\nrun = 3\n")
     seen = s.seen_by(s.modules[0]).stage("calibration")
     assert (seen.dark_path, seen.dark_stddev_path) == ("/conf/d/3-avg.h5", "/conf/d/std.h5")
+
+
+def test_the_stages_offset_and_photon_counting_are_those_of_old():
+    s = settings_of("[pyana]\nmodules = mod_hitfind:a\n[mod_hitfind]\ndetz_offset = 581\nphoton_threshold = 12\n"
+                    "two_photon_threshold = 30\n")
+    assert s.run.detz_offset == 581 and any("detz_offset" in n and "encoder" in n for n in s.notes)
+    seen = s.seen_by(s.modules[0]).stage("calibration")
+    assert (seen.photon_threshold, seen.two_photon_threshold) == (12.0, 30.0)
+    error, = errors_of("[pyana]\nmodules = mod_hitfind:a mod_hitfind:b\n[mod_hitfind:a]\ndetz_offset = 581\n"
+                       "[mod_hitfind:b]\ndetz_offset = 575\n")
+    assert "detz_offset" in error.what and error.where == "run.cfg:6"
 
 
 def test_a_region_holds_for_the_hit_finder_and_crops_no_images():

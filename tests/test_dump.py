@@ -8,12 +8,14 @@ import h5py
 import numpy as np
 import pytest
 
+from mpixfel.config.resolve import resolve
 from mpixfel.errors import MpixfelError
 from mpixfel.io.exports import images
 from mpixfel.io.geometry import read_geometry
 from mpixfel.io.sources import open_source
-from mpixfel.model.event import Event, EventId, Image, Record
+from mpixfel.model.event import Event, EventId, Image, Reason, Record, Skip
 from mpixfel.model.experiment import Beam, Context, Detector, Panel
+from mpixfel.modules import hitfind
 from mpixfel.modules.dump import ModDump, Options
 from mpixfel.stages.calibration import Calibration
 
@@ -153,6 +155,20 @@ def test_a_stack_goes_on_where_a_run_was_ended_or_killed(context, tmp_path):
     anew = module_of(**options)
     anew.begin(context)
     assert list(tmp_path.glob("stack.cxi*")) == []
+
+
+def test_the_hit_finders_write_dict_writes_what_mod_dump_does(context, tmp_path):
+    settings = resolve((), [("mpixfel", key, "x", "") for key in ("source", "geometry", "output")])
+    options = hitfind.Options(dispatch="write_dict", out_dirname=str(tmp_path / "dict"), out_basename="hit-", address="Cspad")
+    finder = hitfind.ModHitfind("mod_hitfind:a", options, settings)
+    event, record = event_and_record()
+    finder._write(record, context.shot(event), replace(context, rehearsal=False))
+    finder._write(record.but(skip=Skip("hitfinding", Reason.too_few_peaks)), context.shot(event), context)
+    dump(context, out_dirname=str(tmp_path / "dump"), out_basename="hit-", address="Cspad")
+    one, other = (sorted((tmp_path / name).iterdir()) for name in ("dict", "dump"))
+    assert [p.name for p in one] == [p.name for p in other] == ["hit-20130301060858401.h5"]
+    with h5py.File(one[0]) as a, h5py.File(other[0]) as b:
+        assert set(a) == set(b) and all(np.array_equal(a[k][()], b[k][()], equal_nan=k == "data") for k in a)
 
 
 def test_an_event_without_image_is_calibrated_first(context, tmp_path):

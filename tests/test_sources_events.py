@@ -8,6 +8,7 @@ from source_files import frames, geometry, images, write
 from mpixfel.io.geometry import parse_geometry
 from mpixfel.io.sources import open_source
 from mpixfel.model.experiment import Context
+from mpixfel.modules.names import event_stem, long_stem
 
 # Values of events -----------------------------------------------------------------------------------------------
 
@@ -30,6 +31,19 @@ def test_wavelengths_become_energies_and_a_shift_per_event_reaches_the_shot(tmp_
 
 
 # Which events ---------------------------------------------------------------------------------------------------
+
+
+def test_shots_of_one_millisecond_are_counted_in_the_order_of_all_files(tmp_path):
+    """Three in one millisecond, one of them in the other file; times that are unknown, and alone, count nothing."""
+    early = np.array([5_000_000, 7_000_001, 7_900_000], np.int64)
+    late = np.array([7_999_999, 8_000_000], np.int64)
+    paths = [write(tmp_path / "a.h5", data=frames(3), entry__event__timestamp_ns=early),
+             write(tmp_path / "b.h5", data=frames(2), entry__event__timestamp_ns=late)]
+    source = pickle.loads(pickle.dumps(open_source(paths, geometry(), slice(2, None))))
+    ids = [source.event(i).id for i in range(3)]
+    assert [i.twin for i in ids] == [1, 2, 0]
+    assert [event_stem(i) for i in ids] == ["19700101000000007_00001", "19700101000000007_00002", "19700101000000008"]
+    assert [long_stem(i) for i in ids] == [f"1970-01-01T00:00Z00.{end}" for end in ("007_00001", "007_00002", "008_00000")]
 
 
 def test_a_slice_of_all_events_keeps_their_ids(tmp_path):

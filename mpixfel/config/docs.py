@@ -8,6 +8,7 @@ from mpixfel.config.paths import FIELDS
 from mpixfel.config.resolve import load_stages
 from mpixfel.config.settings import RunOptions
 from mpixfel.config.values import bounds, default_of, describe, members, options_of
+from mpixfel.modules.shots import ShotOptions
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -137,7 +138,7 @@ def old_tables():
     """One table for each old module; the options that all image modules share stand in one of their own."""
     shared = {o.key for o in old_options.IMAGE}
     yield "### Of every module that handles images\n\n"
-    yield from old_table(old_options.IMAGE, {})
+    yield from old_table(old_options.IMAGE, options_of(ShotOptions))
     for module, rows in old_options.MODULES.items():
         own = [o for o in rows if o.key not in shared or o not in old_options.IMAGE]
         exists_here = module in registry.entries("modules")
@@ -176,7 +177,7 @@ def status(old, options):
         return "sets `mpixfel.events`"
     if old.targets:
         return "sets " + ", ".join(f"`{t if '.' in t else 'mpixfel.' + t}`" for t in old.targets)
-    return "without effect" + (f": {old.reason}" if old.reason else "")
+    return f"without effect: {old.reason or old_options.NO_USE}"
 
 
 def phil_tables():

@@ -22,32 +22,30 @@ class Old(NamedTuple):
     values: tuple = ()
 
 
+NO_USE = "the module has no use for it"
 DATABASE = "the run file replaces the database"
-EPICS = "this value is not in HDF5 or CXI files; the geometry says where the distance and photon energy are found"
-SOURCE = "the geometry file says where data, energy and distance of a shot are found"
 RAYONIX = "the source is read as the geometry file describes it"
 LOG = "the log has its own options (--verbose, log_format)"
 ONLINE = "mpixfel status and mpixfel report show this"
-LASER = "the source has no laser state"
 VIEW = "mpixfel view shows images and spots"
-PHOTONS = "intensities are counted in photons throughout, and are not rounded"
 
 EVENT_INFO = (
-    Old("address", "required", str, "detector and device, CxiDs1-0|Cspad-0", reason=SOURCE),
-    Old("detz_offset", "575", float, "mm, added to the stage's position to get the distance", reason=EPICS),
+    Old("address", "required", str, "detector and device, CxiDs1-0|Cspad-0"),
+    Old("detz_offset", "575", float, "mm, added to the stage's position to get the distance", ("mpixfel.detz_offset",)),
     Old("check_beam_status", "True", bool, "skip shots that lack time, wavelength, pulse length or charge",
         reason="a shot without photon energy or distance fails by itself"),
     Old("verbose", "False", bool, "log wavelength, distance and so on of each shot", reason=LOG),
-    Old("delta_k", "0.0", float, "correction of the undulator's K", reason=SOURCE),
-    Old("override_energy", "None", float, "photon energy in eV, for all shots", reason=SOURCE),
+    Old("delta_k", "0.0", float, "correction of the undulator's K",
+        reason="photon energies are read, not calculated from the electrons' energy; override_energy sets one"),
+    Old("override_energy", "None", float, "photon energy in eV, for all shots"),
 )
 COMMON_MODE = (
-    Old("calib_dir", "None", str, "directory of the optical metrology", ("mpixfel.calib_dir",),
-        reason="panels lie where the geometry file says"),
+    Old("calib_dir", "None", str, "directory of the optical metrology", ("mpixfel.calib_dir",)),
     Old("common_mode_correction", "none", str, "none, mean, median, mode, gaussian, chebyshev",
         ("calibration.common_mode",)),
-    Old("photon_threshold", "None", float, "photon counting: one photon from here", reason=PHOTONS),
-    Old("two_photon_threshold", "None", float, "photon counting: two photons from here", reason=PHOTONS),
+    Old("photon_threshold", "None", float, "photon counting: one photon from here", ("calibration.photon_threshold",)),
+    Old("two_photon_threshold", "None", float, "photon counting: two photons from here",
+        ("calibration.two_photon_threshold",)),
     Old("dark_path", "None", str, "average dark image", ("calibration.dark_path",)),
     Old("dark_stddev", "None", str, "standard deviation of the dark image", ("calibration.dark_stddev_path",)),
     Old("mask_path", "None", str, "mask of bad pixels", ("calibration.mask_path",)),
@@ -58,18 +56,18 @@ COMMON_MODE = (
         reason="work done by an earlier instance is never done twice"),
     Old("roi", "None", str, "region to which images are cut, fast_low:fast_high,slow_low:slow_high",
         reason="images are written whole"),
-    Old("laser_1_status", "None", str, "accept shots of this state of laser 1", reason=LASER),
-    Old("laser_4_status", "None", str, "accept shots of this state of laser 4", reason=LASER),
-    Old("laser_wait_time", "None", float, "ms after a change of the laser's state", reason=LASER),
-    Old("override_beam_x", "None", float, "beam centre, px", reason=RAYONIX),
-    Old("override_beam_y", "None", float, "beam centre, px", reason=RAYONIX),
+    Old("laser_1_status", "None", str, "accept shots of this state of laser 1"),
+    Old("laser_4_status", "None", str, "accept shots of this state of laser 4"),
+    Old("laser_wait_time", "None", float, "ms after a change of the laser's state"),
+    Old("override_beam_x", "None", float, "beam centre, px"),
+    Old("override_beam_y", "None", float, "beam centre, px"),
     Old("bin_size", "None", int, "binning of a Rayonix", reason=RAYONIX),
     Old("crop_rayonix", "False", bool, "cut a Rayonix image", reason=RAYONIX),
 )
 IMAGE = EVENT_INFO + COMMON_MODE
 HITFIND = (
     Old("dispatch", "None", str, "what is done with a hit: nop, index, view, spots, write_dict",
-        values=(("view", "nop", VIEW), ("spots", "nop", VIEW), ("write_dict", "nop", "mod_dump writes images"))),
+        values=(("view", "nop", VIEW), ("spots", "nop", VIEW))),
     Old("threshold", "None", int, "ADU that an image's maximum, or a peak, must reach", ("hitfinding.threshold_adu",)),
     Old("roi", "None", str, "region in which threshold must be reached, fast_low:fast_high,slow_low:slow_high",
         ("hitfinding.roi",)),
@@ -79,8 +77,8 @@ HITFIND = (
     Old("xtal_target", "None", str, "PHIL file for spot finding and indexing"),
     Old("integration_dirname", "None", str, "directory of the integration files"),
     Old("integration_basename", "None", str, "begin of the names of the integration files"),
-    Old("out_dirname", "None", str, "directory of images, for write_dict", reason="mod_dump writes images"),
-    Old("out_basename", "None", str, "begin of the names of images, for write_dict", reason="mod_dump writes images"),
+    Old("out_dirname", "None", str, "directory of images, for write_dict"),
+    Old("out_basename", "None", str, "begin of the names of images, for write_dict"),
     Old("negate_hits", "False", bool, "keep the misses, skip the hits"),
     Old("trial_id", "None", int, "trial in the database", reason=DATABASE),
     Old("trial", "None", int, "trial in the database", reason=DATABASE),

@@ -43,6 +43,9 @@ class RunOptions:
     subpixel_translations: tuple[float, ...] = option((), "calib_dir: 128 more of them", unit="pixels")
     subpixel_rotations: tuple[float, ...] = option((), "calib_dir: 64 numbers, by which each ASIC is turned about its "
                                                        "centre", unit="degrees")
+    detz_offset: float | None = option(None, "distance at which the detector's encoder reads 0, in place of the geometry's "
+                                             "coffset: holds where the camera length in the files is such a reading, that "
+                                             "is, 0 or less", "mm", low=0.0)
     output: str | None = option(None, "directory of the results", unit="path")
     modules: tuple[str, ...] = option(DEFAULT_CHAIN, "module instances that each event passes, in this order")
     events: str = option("", "events to process, START:STOP:STEP, of all events in the order of the sources")

@@ -13,6 +13,8 @@ from mpixfel.stages.interface import option
 # What a PHIL file says of the run's panels, beside its cell.
 PLACES = ("distl.quad_translations", "distl.tile_translations", "integration.subpixel_joint_model.translations",
           "integration.subpixel_joint_model.rotations")
+# Options of modules that hold for the run.
+OF_THE_RUN = ("calib_dir", "detz_offset")
 _ROI = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*$")
 
 
@@ -65,7 +67,7 @@ def module_rows(name, rows, options, known, r):
             out += [] if unset else [_value_here(g, old, r)]
         elif g.key in options or "." in g.key:
             out.append(g)
-        elif g.key in ("xtal_target", "calib_dir") and old:
+        elif g.key in ("xtal_target", *OF_THE_RUN) and old:
             continue
         elif old is None:
             remedy = suggestion(g.key, set(options) | set(table), "options")
@@ -73,7 +75,7 @@ def module_rows(name, rows, options, known, r):
         elif old.targets:
             out += _targets(g, old, known)
         elif typed(g, old, r):
-            r.without_effect(old.reason or f"{name} has no such option here", g.key)
+            r.without_effect(old.reason or f"{name}: {old_options.NO_USE}", g.key)
     return out
 
 
@@ -139,19 +141,22 @@ def _contradictions(name, rows, r):
 def phil_rows(rows, r):
     """The PHIL file of a module's section (`xtal_target`) as rows: (those for the run, those for the stages)."""
     last = lambda key: next((g for g in reversed(rows) if g.key == key and not is_unset(g.text)), None)
-    target, metrology = last("xtal_target"), [g for g in (last("calib_dir"),) if g]
+    target, place = last("xtal_target"), [g for g in map(last, OF_THE_RUN) if g]
+    if any(g.key == "detz_offset" for g in place):
+        r.notes.append("detz_offset is added to camera lengths of 0 mm or less, an encoder's; one that is the distance "
+                       "already stays as it is")
     if target is None:
-        return metrology, []
+        return place, []
     try:
         path = relative_to(target.folder, fill_in(target.text.strip(), r.fields, r.environment))
         definitions, texts = read_phil(path, r.environment)
     except MpixfelError as e:
         r.refuse(e.what, e.where or target.origin, e.remedy)
-        return metrology, []
+        return place, []
     for p, text in texts.items():
         r.keep_text(os.path.basename(p), text)
     stages = [row for d in definitions if (row := _definition(d, r)) is not None]
-    return metrology + _places(definitions) + _cells(definitions), stages
+    return place + _places(definitions) + _cells(definitions), stages
 
 
 def _definition(definition, r):

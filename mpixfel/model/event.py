@@ -43,12 +43,17 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class EventId:
-    """Where an event stands: `index` in the source file number `source` of the run, and its own name."""
+    """Where an event stands: `index` in the source file number `source` of the run, and its own name.
+
+    `twin` counts the events before it, in the order of the source, whose timestamps lie in the same millisecond: names
+    of files are told apart by it.
+    """
 
     source: int
     index: int
     name: str
     timestamp_ns: int = -1
+    twin: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ WORD = 0x3FFF               # what a word of a JUNGFRAU holds beside its gain st
 class Options(ShotOptions):
     """Options of mod_average."""
 
-    address: str = option("", "detector address, written into the files")
     avg_dirname: str = option("", "folder of the mean image", unit="path")
     avg_basename: str = option("", "its name; .h5 is added")
     stddev_dirname: str = option("", "folder of the image of standard deviations", unit="path")

@@ -13,7 +13,6 @@ from mpixfel.stages.interface import option
 class Options(ShotOptions):
     """Options of mod_dump."""
 
-    address: str = option("", "detector address, written into the files")
     out_dirname: str = option("out", "folder of the images", unit="path")
     out_basename: str = option("", "what their names begin with")
     out_format: str = option("h5", "format of an image file", choices=images.FORMATS)

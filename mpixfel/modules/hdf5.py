@@ -13,7 +13,6 @@ from mpixfel.stages.interface import option
 class Options(ShotOptions):
     """Options of mod_hdf5."""
 
-    address: str = option("", "detector address, written into the file")
     path: str = option("", "file to write", unit="path")
 
     def __post_init__(self):

@@ -10,10 +10,10 @@ import numpy as np
 
 from mpixfel import registry
 from mpixfel.errors import BadData, MpixfelError
-from mpixfel.io.exports import crystals
+from mpixfel.io.exports import crystals, images
 from mpixfel.model.event import Outcome, Reason, Skip
 from mpixfel.modules.interface import Module
-from mpixfel.modules.names import check_basename, long_stem
+from mpixfel.modules.names import check_basename, event_stem, long_stem
 from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
@@ -27,10 +27,11 @@ BACKGROUND_STRIDE = 997
 class Options(ShotOptions):
     """Options of mod_hitfind."""
 
-    dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate)",
-                           choices=("nop", "index"))
+    dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate), write_dict (its "
+                                  "image is written, as mod_dump does)", choices=("nop", "index", "write_dict"))
     negate_hits: bool = option(False, "let the misses pass, and stop the hits")
-
+    out_dirname: str = option("out", "write_dict: folder of the images", unit="path")
+    out_basename: str = option("", "write_dict: what their names begin with")
     integration_dirname: str = option("", "folder of one file for each indexed image, beside the run file", unit="path")
     integration_basename: str = option("", "what their names begin with; the timestamp follows")
     integration_format: str = option("h5", "their format; expt: an experiment list and reflections that DIALS reads",
@@ -39,6 +40,7 @@ class Options(ShotOptions):
     def __post_init__(self):
         super().__post_init__()
         check_basename(self.integration_basename, "integration_basename")
+        check_basename(self.out_basename, "out_basename")
         if self.integration_basename and not self.integration_dirname:
             raise MpixfelError("integration_basename without integration_dirname", "integration_basename",
                                "give integration_dirname")
@@ -81,10 +83,19 @@ class ModHitfind(Module):
             record = self._decide(record, shot)
         if record.skip is None and self.crystal_stages:
             record = self._crystals(record, shot, context.rng(event.id))
-        if len(record.lattices) and self.options.integration_dirname and not context.rehearsal:
-            path = os.path.join(self.options.integration_dirname, self.options.integration_basename + long_stem(record.id))
-            crystals.write_crystals(path, record, shot, context, self.options.integration_format)
+        if not context.rehearsal:
+            self._write(record, shot, context)
         return record
+
+    def _write(self, record, shot, context):
+        """The files of one event, where they are wanted."""
+        o = self.options
+        if len(record.lattices) and o.integration_dirname:
+            path = os.path.join(o.integration_dirname, o.integration_basename + long_stem(record.id))
+            crystals.write_crystals(path, record, shot, context, o.integration_format, o.address)
+        if record.skip is None and o.dispatch == "write_dict":
+            image = images.corrected_image(record, shot, context.detector, o.address)
+            images.write_image(os.path.join(o.out_dirname, f"{o.out_basename}{event_stem(record.id)}.h5"), image, "h5")
 
     def observe(self, event, record, context):
         """How often each pixel stands out, until the run has learnt which ones are hot or dead."""

@@ -12,16 +12,22 @@ def check_basename(basename, where):
 
 
 def event_stem(event_id):
-    """What an image file's name ends in: the 17-digit timestamp, or source and index where there is none."""
+    """What an image file's name ends in: the 17-digit timestamp, or source and index where there is none.
+
+    From the second event of a millisecond on its number follows, `_00001` and so on.
+    """
     if event_id.timestamp_ns >= 0:
-        return timestamp.digits(event_id.timestamp_ns)
+        return timestamp.digits(event_id.timestamp_ns) + (f"_{event_id.twin:05d}" if event_id.twin else "")
     return f"{event_id.source:03d}-{event_id.index:07d}"
 
 
 def long_stem(event_id):
-    """What an integration file's name ends in: the long timestamp, or source and index; and the image number of old."""
+    """What an integration file's name ends in: the long timestamp, or source and index; and the image number of old.
+
+    That number counts the images of one timestamp.
+    """
     if event_id.timestamp_ns >= 0:
-        return timestamp.long_form(event_id.timestamp_ns) + "_00000"
+        return f"{timestamp.long_form(event_id.timestamp_ns)}_{event_id.twin:05d}"
     return f"{event_id.source:03d}-{event_id.index:07d}_00000"
 
 

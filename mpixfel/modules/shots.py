@@ -16,6 +16,7 @@ LASER, LASER_WAIT_MS = "laser_{}_status", "laser_{}_ms_since_change"
 class ShotOptions:
     """What all modules that handle images may be told."""
 
+    address: str = option("", "detector and device as of old, CxiDs1-0|Cspad-0: is written into files")
     override_energy: float | None = option(None, "photon energy of all shots, instead of the source's", "eV", low=1.0)
     override_beam_x: float | None = option(None, "beam centre along the fast direction of the data block", "pixels")
     override_beam_y: float | None = option(None, "beam centre along its slow direction", "pixels")

@@ -39,6 +39,9 @@ class Calibration:
     common_mode_sections: tuple[int, int] = option((1, 1), "sections of a panel with a common mode of their own: along "
                                                            "ss and fs")
     mask_edge_pixels: int = option(0, "outermost pixels of each panel that are masked", "pixels", low=0)
+    photon_threshold: float | None = option(None, "photon counting: corrected pixels below this are 0, others 1 or 2 photons",
+                                            "ADU")
+    two_photon_threshold: float | None = option(None, "photon counting: pixels from here on are 2 photons, never more", "ADU")
     noisy_factor: float = option(5.0, "a pixel is noisy whose noise in the dark is so many times its panel's median",
                                  low=1.0)
 
@@ -46,6 +49,9 @@ class Calibration:
         check_options(self)
         if self.dark_path and not self.dark_stddev_path and self.gain_switching == "none":
             raise MpixfelError("dark_path without dark_stddev_path", "calibration", "give dark_stddev_path")
+        if (self.photon_threshold is None) != (self.two_photon_threshold is None):
+            raise MpixfelError("only one of photon_threshold and two_photon_threshold", "calibration.photon_threshold",
+                               "give both")
         if min(self.common_mode_sections) < 1:
             raise MpixfelError(f"{self.common_mode_sections} sections", "calibration.common_mode_sections",
                                "give two numbers of at least 1")
@@ -70,6 +76,8 @@ class Calibration:
             n = prepared.convert(raw, gains, panels, cell, scale, offset, n)
         if self.common_mode == "chebyshev" and prepared.pedestal.size > 1:
             subtract_waves(prepared.photons, prepared.tables.layout.shape, self.common_mode_sections)
+        if self.photon_threshold is not None:
+            count_photons(prepared.photons, self.photon_threshold / shot.gain, self.two_photon_threshold / shot.gain)
         saturated = prepared.saturated[:min(n, prepared.saturated.size)]
         if len(prepared.tables.panels_of_block) > 1:
             saturated.sort()
@@ -136,6 +144,14 @@ class Prepared:
                                      raw.dtype.kind == "f", scale, offset, self.photons, self.saturated, n)
         return calibrate.convert_switching(raw, gains, panels, self.tables.layout, maps, scale, offset, self.kind,
                                            self.photons, self.saturated, n)
+
+
+def count_photons(photons, one, two):
+    """Round an image (P, SS, FS) in place to 0, 1 or 2 photons; `one` and `two` are each panel's (P,) least values."""
+    below = 1 - 4 * np.finfo(np.float32).eps       # so that a pixel of just the threshold's ADU is not rounded past it
+    for image, least, more in zip(photons, one * below, two * below):
+        known = ~np.isnan(image)
+        image[known] = (image[known] >= least).astype(np.float32) + (image[known] >= more)
 
 
 def bad_pixels(options, context):

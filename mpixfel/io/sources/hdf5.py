@@ -10,6 +10,7 @@ from mpixfel.io.sources.hdf5_layout import survey
 from mpixfel.io.sources.interface import Source
 from mpixfel.io.sources.paths import expand
 from mpixfel.io.sources.slabs import Buffers
+from mpixfel.io.sources.stamps import twins
 from mpixfel.model.event import Event, EventId
 
 MAX_OPEN_FILES = 8
@@ -34,7 +35,9 @@ class Hdf5Source(Source):
         self.geometry = geometry
         wanted = expand(paths)
         self.paths = tuple(dict.fromkeys(w.path for w in wanted))
-        self._surveys = _survey_all(self.paths, geometry)
+        surveys = _survey_all(self.paths, geometry)
+        self._twins = _twins(surveys)
+        self._surveys = [s._replace(times=None) for s in surveys]
         self._source, self._index = self._select(wanted, events)
         self.events_per_chunk = max((s.events_per_chunk for s in self._surveys), default=1)
         self._has_own_masks = any(not rule.file for where in geometry.layout.panels for rule in where.masks)
@@ -84,7 +87,8 @@ class Hdf5Source(Source):
         source, index = int(self._source[i]), int(self._index[i])
         opened = self._open.get(source)
         stamp = opened.timestamp_ns(index) if opened else -1
-        return EventId(source, index, self._surveys[source].names.name(index), stamp)
+        twin = int(self._twins[source][index]) if self._twins is not None else 0
+        return EventId(source, index, self._surveys[source].names.name(index), stamp, twin)
 
     def event(self, i):
         """The i-th `Event`; its arrays last until the next call.
@@ -165,6 +169,13 @@ def _survey_all(paths, geometry):
     if errors:
         raise ManyErrors(errors) if len(errors) > 1 else errors[0]
     return surveys
+
+
+def _twins(surveys):
+    """By file: how many events before each lie in the same millisecond, in all files; None where none do."""
+    times = [np.full(len(s.names), -1, np.int64) if s.times is None else s.times for s in surveys]
+    counted = twins(np.concatenate(times))
+    return None if counted is None else np.split(counted, np.cumsum([len(t) for t in times])[:-1])
 
 
 def _find(known, path, name, line, errors):

@@ -1,10 +1,13 @@
 """One HDF5 file seen through a geometry's layout: which events it has, and whether it fits."""
 from typing import NamedTuple
 
+import numpy as np
+
 from mpixfel.errors import ManyErrors, MpixfelError
 from mpixfel.io.geometry.layout import PLACEHOLDER
 from mpixfel.io.sources.event_names import EventNames, matches, substitute
 from mpixfel.io.sources.hdf5_file import open_dataset, open_file
+from mpixfel.io.sources.stamps import read_times
 from mpixfel.io.sources.values import EventValues
 
 # The fields of a layout that may differ from event to event.
@@ -16,6 +19,7 @@ class Survey(NamedTuple):
 
     names: EventNames
     events_per_chunk: int
+    times: np.ndarray | None = None      # (n,) int64 ns since 1970 UTC, where the file tells them
 
 
 def survey(path, geometry):
@@ -50,7 +54,7 @@ def survey(path, geometry):
         names = EventNames(parts, shapes)
         if len(names):
             _check_values(file, layout, names)
-        return Survey(names, _events_per_chunk(file, layout.blocks[0], parts[0]))
+        return Survey(names, _events_per_chunk(file, layout.blocks[0], parts[0]), read_times(file, names))
 
 
 def _common_matches(file, layout):

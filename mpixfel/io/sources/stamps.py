@@ -2,6 +2,7 @@
 import h5py
 import numpy as np
 
+MILLISECOND_NS = 1_000_000
 # Where facilities and their converters put the time: (seconds, nanoseconds) or one dataset in ns.
 SECONDS = (("/LCLS/machineTime", "/LCLS/machineTimeNanoSeconds"),)
 NANOSECONDS = ("/entry/event/timestamp_ns", "/entry_1/event/timestamp_ns", "/entry/timestamp_ns")
@@ -23,33 +24,14 @@ class Stamps:
     """Per-event values that lie along the event axes of a file, each read once."""
 
     def __init__(self, file, names):
-        self._names = names
-        self._length = len(names)
         self._arrays = {}
-        self._times = None
+        self._times = read_times(file, names)
         if len(names.parts) != 1:
             return                       # a dataset for each event: there is no common event axis
-        for seconds, nanoseconds in SECONDS:
-            s, ns = self._read(file, seconds), self._read(file, nanoseconds)
-            if s is not None:
-                self._times = s.astype(np.int64) * 10**9 + (0 if ns is None else ns.astype(np.int64))
-        for path in NANOSECONDS:
-            found = self._read(file, path)
-            if found is not None:
-                self._times = found.astype(np.int64)
         for path, name in EXTRA.items():
-            found = self._read(file, path)
+            found = _read(file, path, len(names))
             if found is not None:
                 self._arrays[name] = found
-
-    def _read(self, file, path):
-        dataset = file.get(path)
-        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
-            return None
-        if dataset.size == self._length:
-            return dataset[()].reshape(-1)
-        # Several values for each event, as event codes are.
-        return dataset[()] if dataset.ndim == 2 and len(dataset) == self._length else None
 
     def timestamp_ns(self, index):
         """ns since 1970 UTC, -1 where unknown."""
@@ -57,3 +39,51 @@ class Stamps:
 
     def extra(self, index):
         return {name: values[index].item() if values.ndim == 1 else values[index] for name, values in self._arrays.items()}
+
+
+def read_times(file, names):
+    """(n,) int64 ns since 1970 UTC of the events of a file; None where it does not tell them."""
+    times = None
+    if len(names.parts) != 1:
+        return times
+    for seconds, nanoseconds in SECONDS:
+        s, ns = _read(file, seconds, len(names)), _read(file, nanoseconds, len(names))
+        if s is not None:
+            times = s.astype(np.int64) * 10**9 + (0 if ns is None else ns.astype(np.int64))
+    for path in NANOSECONDS:
+        found = _read(file, path, len(names))
+        if found is not None:
+            times = found.astype(np.int64)
+    return times
+
+
+def _read(file, path, length):
+    """A dataset with a value, or a row, for each of `length` events; None where there is none."""
+    dataset = file.get(path)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
+        return None
+    if dataset.size == length:
+        return dataset[()].reshape(-1)
+    # Several values for each event, as event codes are.
+    return dataset[()] if dataset.ndim == 2 and len(dataset) == length else None
+
+
+def twins(times):
+    """(n,) int32: how many events before each lie in the same millisecond; None where all are alone in theirs.
+
+    Parameters
+    ----------
+    times : (n,) int64
+        ns since 1970 UTC in the order of the events; negative: unknown.
+    """
+    known = np.flatnonzero(times >= 0)
+    moments = times[known] // MILLISECOND_NS
+    order = np.argsort(moments, kind="stable")
+    first = np.ones(len(order), bool)
+    first[1:] = moments[order][1:] != moments[order][:-1]
+    if first.all():
+        return None
+    place = np.arange(len(order))
+    counted = np.zeros(len(times), np.int32)
+    counted[known[order]] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return counted
