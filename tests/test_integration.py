@@ -1,4 +1,6 @@
 """From an image and its lattices to reflections: against the photons that were put there."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -8,6 +10,7 @@ from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Image, Reason, Skip
 from mpixfel.model.tables import LATTICE, PEAK, Flag
 from mpixfel.stages.integration import ProfileIntegrator, shining
+from mpixfel.stages.pixels import EXCESS, PixelWatch, conclude_excess, observe_pixels
 from mpixfel.stages.reflections import polarisation_factor
 
 NO_PEAKS = np.zeros(0, PEAK)
@@ -129,6 +132,33 @@ def test_saturated_masked_edge_and_indexed_reflections_are_flagged(shots):
     assert not flags[tuple(marked["hkl"].tolist())] & (Flag.saturated | Flag.masked)
     near_edge = [r for r in table if min(r["fs"], r["ss"]) < 0.8]
     assert all(r["flags"] & Flag.edge for r in near_edge)
+
+
+def test_saturated_spots_are_measured_by_their_other_pixels(shots):
+    ceiling, ratios = 200.0, []
+    for shot in (still(seed=s, scale=2.0) for s in range(3)):
+        photons = np.minimum(shot.image.photons, np.float32(ceiling))
+        cut = Image(photons, np.flatnonzero(shot.image.photons > ceiling), shot.image.readout_sigma)
+        table = integrated(shot, 0.02, image=cut)[1]
+        assert np.array_equal(photons, np.minimum(shot.image.photons, np.float32(ceiling)), equal_nan=True)
+        values, _, true = beside_truth(table, shot)
+        hidden = ((table["flags"] & Flag.saturated) > 0) & (true > 100)
+        ratios += list(values[hidden] / true[hidden])
+    assert len(ratios) > 10 and np.median(ratios) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("pedestal, noise", [(8.0, 0.0), (0.0, 2.0)])
+def test_sigmas_hold_where_pixels_stand_on_a_pedestal_or_are_noisy(shots, pedestal, noise):
+    rng, z = np.random.default_rng(4), []
+    for shot in shots:
+        photons = shot.image.photons + pedestal + noise * rng.normal(size=shot.image.photons.shape)
+        image = Image(photons.astype(np.float32), np.zeros(0, np.int64), float("nan"))
+        watch = PixelWatch(shot.context)
+        learnt = replace(shot.context.learnt, extra={EXCESS: np.array(conclude_excess(observe_pixels(image, watch)))})
+        wiser = shot._replace(context=shot.context.wiser(learnt))
+        values, errors, true = beside_truth(integrated(wiser, 0.02, image=image)[1], shot)
+        z += list((values - true) / errors)
+    assert 0.85 < (np.percentile(z, 84) - np.percentile(z, 16)) / 2 < 1.2
 
 
 def test_each_shot_is_measured_afresh(shots):

@@ -89,6 +89,12 @@ def write_calibration(path, pedestal, noise, gain, codes):
     with h5py.File(path, "w") as f:
         f.create_dataset("pedestal", data=np.asarray(pedestal, np.float32), compression="gzip", shuffle=True)
         f["noise"], f["gain"], f["stage_code"] = np.asarray(noise, float), np.asarray(gain, float), np.asarray(codes)
-        for name, unit in (("pedestal", "ADU"), ("noise", "ADU"), ("gain", "ADU/photon")):
+        # The same as maps, as `[calibration]` takes them.
+        for name, values in (("stddev", np.full(pedestal.shape[1:], noise[0], np.float32)),
+                             ("gain_map", np.float32(gain)[(slice(None), *(None,) * (pedestal.ndim - 1))]
+                              * np.ones(pedestal.shape, np.float32))):
+            f.create_dataset(name, data=values, compression="gzip", shuffle=True)
+        for name, unit in (("pedestal", "ADU"), ("noise", "ADU"), ("gain", "ADU/photon"), ("stddev", "ADU"),
+                           ("gain_map", "ADU/photon")):
             f[name].attrs["units"] = unit
         f.attrs["doc"] = "true electronics of the simulated detector; first axis: gain stage"

@@ -58,6 +58,7 @@ def measure(image, light, rows, prior, lit, n, bounds, owners, levels, stamp, li
     owners : (P, SS, FS) uint8 made by `footprint.mark`
     levels, stamp : room for the background, and a number that no earlier call with it had
     limit, radius : extent of a spot, see `profiles.foreground`
+    readout_variance : of a pixel beyond that of the photons in it; negative where they stand on a pedestal
     bright : signal to noise from which place and width are measured
     out : Spots
     """
@@ -161,7 +162,7 @@ def gather(image, light, at, owners, p, y, first, width, begin, pixels, profile,
         other = light[at[0], at[1], at[2] + x] - prior * shape
         rest = v - background - other if good else zero
         shape = shape if good else zero
-        spread = max(background, np.float32(0.01)) + max(other, zero) + readout_variance
+        spread = max(background + readout_variance, np.float32(0.01)) + max(other, zero)
         spread = spread if good else one
         pixels[begin + x] = shape
         pixels[SPACE + begin + x] = rest

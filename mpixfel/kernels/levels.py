@@ -51,7 +51,7 @@ def take(image, p, row, column, bounds, owners, readout_variance, bound, moments
         used = limit
         n, sv, svv, sx, svx, sy, svy, sxy = block_sums(image[p], owners[p], first_y, first_x, used)
         mean = sv / max(n, np.float32(1.0))
-        limit = np.float32(mean + CLIP_SIGMA * np.sqrt(max(mean, 0.05) + readout_variance) + CLIP_EXTRA)
+        limit = np.float32(mean + CLIP_SIGMA * np.sqrt(max(mean + readout_variance, 0.05)) + CLIP_EXTRA)
         if NEARLY * used <= limit and (limit * NEARLY <= used or used == UNBOUND) and (attempt > 0 or used < UNBOUND):
             break
         if attempt == 0 and used < UNBOUND:
@@ -121,7 +121,7 @@ def plane(image, p, x0, y0, stamp, bounds, owners, readout_variance, levels):
     mx, my, mean = sx / n, sy / n, sv / n
     cxx, cxy, cyy = sxx / n - mx * mx, sxy / n - mx * my, syy / n - my * my
     determinant = cxx * cyy - cxy * cxy
-    variance = max(svv / n - mean * mean, mean, 1e-6) / n
+    variance = max(svv / n - mean * mean, mean + readout_variance, 1e-6) / n
     if n < FEW // 2 or determinant <= 1.0:
         return mean, 0.0, 0.0, variance
     gx, gy = svx / n - mean * mx, svy / n - mean * my

@@ -17,7 +17,7 @@ from mpixfel.modules.names import check_basename, event_stem, long_stem
 from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
-from mpixfel.stages.pixels import HOT, PixelWatch, conclude_pixels, observe_pixels
+from mpixfel.stages.pixels import EXCESS, HOT, PixelWatch, conclude_excess, conclude_pixels, observe_pixels
 
 # The background of an event is the median of every so many pixels: enough for three digits, and free of charge.
 BACKGROUND_STRIDE = 997
@@ -98,7 +98,7 @@ class ModHitfind(Module):
             images.write_image(os.path.join(o.out_dirname, f"{o.out_basename}{event_stem(record.id)}.h5"), image, "h5")
 
     def observe(self, event, record, context):
-        """How often each pixel stands out, until the run has learnt which ones are hot or dead."""
+        """How often each pixel stands out and how the others scatter, until the run has learnt it."""
         if HOT in context.learnt.extra:
             return {}
         image = self.calibration(event, context.shot(event), self.prepared_calibration)
@@ -109,7 +109,8 @@ class ModHitfind(Module):
         if not observed:
             return context.learnt
         hot = conclude_pixels(observed, PixelWatch(context))
-        return replace(context.learnt, extra={**context.learnt.extra, HOT: hot})
+        extra = {**context.learnt.extra, HOT: hot, EXCESS: np.array(conclude_excess(observed))}
+        return replace(context.learnt, extra=extra)
 
     def find_cells(self, records, context):
         find = getattr(self.crystal_stages.get("indexing"), "find_cells", None)

@@ -114,7 +114,7 @@ def _write_calibration(path, scene):
 
 
 def write_inputs(folder, scene):
-    """Geometry, perturbed geometry, cell and a configuration of four lines."""
+    """Geometry, perturbed geometry, cell and a configuration of four lines; raw words need the constants, too."""
     options = scene.options
     stem, detector, clen = options.stem, scene.arrangement.detector, options.distance_mm * 1e-3
     beam = Beam(bandwidth_fwhm=_gaussian_fwhm(options))
@@ -131,7 +131,18 @@ def write_inputs(folder, scene):
         metrology.write_calib_dir(metrology.metrology_of(detector), folder / "metrology" / "CxiDs1.0_Cspad.0")
     (folder / f"{stem}.cell").write_text(write_cell(scene.cell))
     (folder / "run.cfg").write_text(f"[mpixfel]\nsource = {stem}.h5\ngeometry = {stem}.geom\ncell = {stem}.cell\n"
-                                    "output = out\n")
+                                    "output = out\n" + _calibration_section(options))
+
+
+def _calibration_section(options):
+    """What a configuration says of the true electronics, where their file is written."""
+    if not options.dark_frames:
+        return ""
+    file = f"{options.stem}-calibration.h5"
+    text = f"\n[calibration]\ndark_path = {file}:/pedestal\ndark_stddev_path = {file}:/stddev\n"
+    if options.gain_switching:
+        text += f"gain_map_path = {file}:/gain_map\ngain_map_unit = adu_per_photon\ngain_switching = jungfrau\n"
+    return text
 
 
 def _gaussian_fwhm(options):

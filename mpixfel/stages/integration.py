@@ -1,4 +1,5 @@
 """Prediction and integration of all lattices of one shot."""
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.pixel_fit import Model, expected_of, fit_pixels
+from mpixfel.stages.pixels import EXCESS
 from mpixfel.stages.quality import judge
 from mpixfel.stages.reflections import keys, reflection_table
 from mpixfel.stages.relief import density_at_origin
@@ -33,6 +35,7 @@ class Prepared:
         self.detector, self.beam = context.detector, context.beam
         self.restraints, self.taught = restraints(context), context.learnt.n_lattices > 0
         self.expected = expected_of(context)
+        self.excess_variance = float(context.learnt.extra.get(EXCESS, 0.0))
         stack = context.detector.stack_shape
         self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
         self.work, self.levels, self.stamp = work(), levels(stack), 0
@@ -83,7 +86,8 @@ class ProfileIntegrator:
         for _ in range(1 if prepared.taught else 2):
             seen = job.measure(crystals, (self.fit_partiality, 0.0), seen)
             crystals = [job.fit(i, row, model, seen, self.refine == "pixels") for i, (row, model) in enumerate(crystals)]
-        seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
+        with blanked(image.photons, image.saturated):
+            seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
         table = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share)
@@ -92,6 +96,18 @@ class ProfileIntegrator:
         if not len(rows):
             return Skip("integration", Reason.wrong_lattice, "no signal where the lattices predict it")
         return rows, table
+
+
+@contextmanager
+def blanked(photons, pixels):
+    """Within it the pixels (flat indices) are NaN: a saturated pixel tells less of a spot than those around it."""
+    at = np.unravel_index(pixels, photons.shape)
+    values = photons[at]
+    photons[at] = np.nan
+    try:
+        yield
+    finally:
+        photons[at] = values
 
 
 class Seen:
@@ -123,7 +139,7 @@ class _Shot:
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
         self.q_max = largest_q(shot, prepared.corners)
         readout = np.square(image.readout_sigma)
-        self.readout_variance = float(np.nanmean(readout)) if np.any(np.isfinite(readout)) else 0.0
+        self.readout_variance = float(np.nanmean(readout)) if np.any(np.isfinite(readout)) else prepared.excess_variance
 
     def fit(self, i, row, model, seen, refine):
         """(LATTICE row, `Model`) of lattice i after the fit; as before where it fails."""

@@ -1,6 +1,8 @@
 """What the intensities of a lattice say of it: how far it diffracts, how strongly, and whether it is there at all."""
 import numpy as np
 
+from mpixfel.model.tables import Flag
+
 SHELLS = 10
 LIMIT = 1.0             # signal to noise at which the resolution limit stands
 PRESENT = 5.0           # significance that the summed signal of a lattice must have
@@ -38,6 +40,9 @@ def significance(own):
     """
     intensity, p = own["intensity"].astype(float), own["partiality"].astype(float)
     variance = np.maximum(own["sigma"].astype(float) ** 2 - np.maximum(intensity, 0.0), 0.25)
+    # How much a saturated spot holds is not known well, that it is there is.
+    cut = (own["flags"] & Flag.saturated) > 0
+    variance[cut] = np.minimum(variance[cut], np.median(variance))
     z = np.minimum(intensity / np.sqrt(variance), ENOUGH)
     weight = p / np.sqrt(variance)
     return float(np.sum(weight * z) / np.sqrt(np.sum(weight ** 2)))
