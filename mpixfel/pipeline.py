@@ -14,9 +14,10 @@ from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, is_complete, open_output
 from mpixfel.io.segments import CannotWrite
 from mpixfel.job import copy_inputs, open_job, refuse_other_job
+from mpixfel.kernels import ahead
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
 from mpixfel.modules.powder import IMAGES, Powder
-from mpixfel.parallel.collect import on_each, on_root, one_per_node_first
+from mpixfel.parallel.collect import on_each, on_root, one_per_node_first, shared_by_node
 from mpixfel.parallel.deadline import Deadline, TooLong
 from mpixfel.parallel.schedule import DONE, Schedule
 from mpixfel.parallel.survive import somebody_died, survivors
@@ -121,6 +122,8 @@ def prepare(job, comm):
     """The chain of module instances, and the context with what the run has learnt or learns now."""
     chain, context = on_each(comm, lambda: (job.chain(), job.context()))
     learnt = on_root(comm, read_learnt, job.output)
+    if any(module.learns for module in chain):
+        compile_ahead(comm)
     one_per_node_first(comm, lambda: compile_kernels(job, chain, context))
     if learnt is None:
         learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser))
@@ -131,8 +134,14 @@ def prepare(job, comm):
     return chain, context
 
 
+def compile_ahead(comm):
+    """Compile the kernels that runs call: each rank of a machine others, for the cache from which all load them."""
+    kernels = ahead.listed()
+    shared_by_node(comm, len(kernels), lambda number: ahead.compile_kernel(*kernels[number]))
+
+
 def compile_kernels(job, chain, context):
-    """Process an event and forget it, so that the compiled kernels stand in the cache."""
+    """Process an event and forget it: what it calls beside the kernels that are known ahead stands in the cache, too."""
     some, context = [module for module in chain if module.learns], replace(context, rehearsal=True)
     rounds.begin(some, context)
     if some and len(job.source):

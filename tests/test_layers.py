@@ -23,7 +23,7 @@ MAY_ENTER = {
     "config": {"registry", "model", "stages", "modules"},
     "simulate": {"io", "kernels", "model", "stages"},
     "report": {"io", "model", "stages"},
-    "run": {"report", "config", "registry", "modules", "parallel", "io", "stages", "model"},
+    "run": {"report", "config", "registry", "modules", "parallel", "io", "stages", "kernels", "model"},
 }
 # One run is told in a few files at the top level, `pipeline` first; they are one room.
 ROOM_OF_FILE = {name: "run" for name in ("pipeline", "job", "rounds", "tally", "conclusion", "merging", "tuning")}

@@ -194,7 +194,9 @@ def fit_lattice(spots, reciprocal, precision, schedule, n_free, rotation, free, 
         if not solve_positive(normal, n_free, right):
             return -1.0
         turn(rotation, right[0], right[1], right[2], image)
-        rotation[:] = image
+        for i in range(3):
+            for j in range(3):
+                rotation[i, j] = image[i, j]
         for i in range(3, n_free):
             free[i - 3] += right[i]
     return share

@@ -94,13 +94,15 @@ def pair_rotations(spots, pairs, points, lengths, unique, reciprocal, more, more
                 invert(matrix, inverse)
                 budget -= 10 * spots.shape[1]
                 score = log_product(spots, matrix, inverse, rest[:2], 0.5, wide, wide_q)
-                if n < room:
-                    rotations[n], scores[n] = turn, score
-                    n += 1
-                    if n == room:
-                        least = np.argmin(scores)
-                elif score > scores[least]:
-                    rotations[least], scores[least] = turn, score
+                if n == room and not score > scores[least]:
+                    continue
+                place = n if n < room else least
+                scores[place] = score
+                for r in range(3):
+                    for c in range(3):
+                        rotations[place, r, c] = turn[r, c]
+                n = min(n + 1, room)
+                if n == room:
                     least = np.argmin(scores)
         if budget < 0:
             break

@@ -238,7 +238,9 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
         for a in range(n):
             normal[a, a] += precision[a]
             gradient[a] += precision[a] * (centre[a] - state[a])
-        covariance[:] = normal
+        for a in range(n):   # an assignment of slices would be compiled for four seconds, for the text of its error
+            for b in range(n):
+                covariance[a, b] = normal[a, b]
         if done:
             break
         if not cholesky_solve(normal, gradient, n):

@@ -1,5 +1,8 @@
 """What one rank finds out for all, and what all ranks bring together."""
+import numpy as np
+
 from mpixfel.errors import MpixfelError
+from mpixfel.parallel.schedule import DONE, OWN_COUNTERS, Schedule
 from mpixfel.parallel.world import meet, node_comm
 
 
@@ -54,6 +57,18 @@ def one_per_node_first(comm, function):
         return on_each(comm, in_turn)
     finally:
         node.Free()
+
+
+def shared_by_node(comm, n, do):
+    """Let the ranks of each machine call `do` for 0 to n - 1, each number once on each machine; collective."""
+    node, tally = node_comm(comm), np.zeros(OWN_COUNTERS, np.int64)
+    try:
+        for number in Schedule(node, np.arange(n), tally, largest=1):
+            do(number)
+            tally[DONE] += 1
+    finally:
+        node.Free()
+    meet(comm)
 
 
 def join(comm, mine, merge):
