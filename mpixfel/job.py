@@ -101,7 +101,8 @@ def copy_inputs(job):
         (job.output / os.path.basename(name)).write_text(text, encoding="utf-8")
     if job.geometry.text:
         (job.output / os.path.basename(job.geometry.path or "detector.geom")).write_text(job.geometry.text, encoding="utf-8")
-    (job.output / "job.json").write_text(json.dumps(identity(job), indent=1), encoding="utf-8")
+    text = json.dumps({**identity(job), "started_in": os.getcwd()}, indent=1)
+    (job.output / "job.json").write_text(text, encoding="utf-8")
 
 
 def identity(job):

@@ -58,6 +58,9 @@ def test_rings_stay_on_the_detector():
 
 def test_contrast_survives_images_of_nothing_and_of_bad_pixels():
     assert contrast(np.full((5, 5), np.nan)) == (0.0, 1.0)
+    flat = np.random.default_rng(0).normal(1000, 5, (100, 100))
+    assert 950 < contrast(flat)[0] < contrast(flat)[1] < 1300         # a pedestal is white
+    assert contrast(np.random.default_rng(0).poisson(3, (100, 100)))[0] == 0
     low, high = contrast(np.zeros((5, 5)))
     assert high > low
 

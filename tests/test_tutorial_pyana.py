@@ -11,6 +11,9 @@ from run_contents import assert_same
 from test_docs import pattern
 
 from mpixfel.cli.main import main
+from mpixfel.io.exports.blocks import block_of
+from mpixfel.io.results import Results
+from mpixfel.report.camera import camera_of, position_of
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = CHECKOUT / "docs" / "tutorial-pyana.md"
@@ -93,6 +96,17 @@ def test_images_are_the_raw_ones_less_dark_and_common_mode_in_photons(followed):
         assert f["distance"][()] == pytest.approx(110.0, abs=0.5)
     assert image.shape == (1480, 1552)
     assert -0.2 < np.nanmedian(image) < 5 and np.isnan(image).mean() < 0.01
+
+
+def test_pictures_show_the_images_that_were_dumped_wherever_one_stands(followed):
+    """With the darks that the modules' sections name; paths are relative to where the run was started."""
+    results = Results(followed / "results" / "r0003")
+    row = int(np.flatnonzero(results.events["outcome"] > 0)[0])
+    with results.open_source() as source:
+        image, _ = camera_of(results, source)(position_of(results, source, row))
+        shown = block_of(image.photons, results.geometry.detector)
+    with h5py.File(sorted((followed / "results" / "out").glob("hit-*"))[0]) as f:
+        np.testing.assert_array_equal(shown, f["data"][:])
 
 
 def test_four_ranks_find_the_same(followed):

@@ -182,6 +182,19 @@ class Results:
                 for key, value in self.job["options"].items() if key.startswith(start)}
 
     @cached_property
+    def calibration(self):
+        """{option: value} of `[calibration]` as the first module instance had it that has its own, or as all had it."""
+        chain = self.job["options"].get("mpixfel.modules") or ()
+        own = [self.options(f"{word.rpartition('.')[2]}.calibration") for word in chain]
+        options = {**self.options("calibration"), **next(filter(None, own), {})}
+        return {key: self.place(value) if key.endswith("_path") and value else value for key, value in options.items()}
+
+    def place(self, path):
+        """A path of the run: one that is relative began where the run was started."""
+        there = Path(self.job.get("started_in", ""), path)
+        return str(there) if Path(str(there).partition(":/")[0]).exists() else path
+
+    @cached_property
     def status(self):
         """The run's last `status.json`; {} where there is none."""
         try:
@@ -203,7 +216,8 @@ class Results:
         """The run's `Source`: the images themselves, wherever they still are."""
         start = self.job["options"].get("mpixfel.events") or ""
         events = slice(*(int(w) if w else None for w in start.split(":"))) if ":" in start else None
-        return open_source(tuple(self.job["paths"]), self.geometry, events)
+        kind = self.job["options"].get("mpixfel.source_format") or "hdf5"
+        return open_source(tuple(map(self.place, self.job["paths"])), self.geometry, events, kind)
 
     def context(self, source):
         """`Context` as the stages had it."""

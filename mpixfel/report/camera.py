@@ -40,7 +40,7 @@ class Camera:
 
 def camera_of(results, source):
     """The `Camera` of a run."""
-    return Camera(source, results.context(source), results.options("calibration"))
+    return Camera(source, results.context(source), results.calibration)
 
 
 def position_of(results, source, row):

@@ -8,13 +8,16 @@ LATTICE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 
 
 def contrast(image, low_percent=1.0, high_percent=99.7):
-    """(vmin, vmax) that show weak spots above the background: percentiles of the good pixels that are not empty."""
+    """(vmin, vmax) that show weak spots above the background: percentiles of the good pixels.
+
+    White is 0, so that the background is seen, unless the image stands on a pedestal or a strong background.
+    """
     good = image[np.isfinite(image)]
     if not good.size:
         return 0.0, 1.0
     low, high = np.percentile(good, (low_percent, high_percent))
     high = max(high, low + 4 * np.sqrt(max(np.median(good), 0.25)))
-    return float(min(low, 0.0) if low > 0 else low), float(high)
+    return float(0.0 if 0 < low < high / 4 else low), float(high)
 
 
 def ring_resolutions_angstrom(geometry, wavelength_angstrom, n=4):
