@@ -122,11 +122,15 @@ def prepare(job, comm):
     """The chain of module instances, and the context with what the run has learnt or learns now."""
     chain, context = on_each(comm, lambda: (job.chain(), job.context()))
     learnt = on_root(comm, read_learnt, job.output)
+    progress = Progress(job.output, len(job.source), 0, comm.size, job.settings.verbosity < 0)
+    if learnt is None and comm.rank == 0:
+        progress.learning("loading the compiled kernels")
     if any(module.learns for module in chain):
         compile_ahead(comm)
     one_per_node_first(comm, lambda: compile_kernels(job, chain, context))
     if learnt is None:
-        learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser))
+        learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser),
+                                         progress.learning)
         on_root(comm, write_learnt, job.output, learnt)
         log.LOGGER.info("learnt from %d events, %d lattices", learnt.n_events, learnt.n_lattices)
     context = context.wiser(learnt)

@@ -35,30 +35,36 @@ def spread(n_events):
     return reversed_[reversed_ < n_events]
 
 
-def learn_from_first(job, chain, context, comm, process):
+def learn_from_first(job, chain, context, comm, process, tell=lambda words: None):
     """What the run learns from its first events: a `Learnt`; collective, the same on every rank.
 
     Parameters
     ----------
     process : callable of position, chain, context -> Record
         `pipeline.attempt` for this run.
+    tell : callable of text
+        Is told on rank 0 how far it is.
     """
     chain = [module for module in chain if module.learns]
     if not chain:
         return context.learnt
     context = replace(context, rehearsal=True)
     order = spread(len(job.source)) if len(job.source) else np.zeros(0, np.int64)
+    if comm.rank == 0:
+        tell(f"looking at {min(IMAGES_OBSERVED, len(order))} images for hot and dead pixels")
     context = _observe(job, chain, context, comm, order[:IMAGES_OBSERVED])
     wanted = job.settings.run.learn_hits
     order = order[:EVENTS_PER_LATTICE * wanted]
     if wanted and not context.best_cells:
         begin(chain, context)
-        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _is_hit)
+        told = lambda events, hits: tell(f"finding the cell: {events} events, {hits} of {wanted} hits")
+        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _is_hit, told)
         learnt = on_root(comm, _find_cells, records, chain, context)
         context = context.wiser(learnt) if learnt is not None else context
-    for _ in range(ROUNDS if wanted and context.best_cells else 0):
+    for turn in range(ROUNDS if wanted and context.best_cells else 0):
         begin(chain, context)
-        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _lattices)
+        told = lambda events, found: tell(f"round {turn + 1} of {ROUNDS}: {events} events, {found} of {wanted} lattices")
+        records = _process(order, wanted, comm, lambda i: process(i, chain, context), _lattices, told)
         learnt = on_root(comm, _learn, records, context)
         if learnt is None:
             break
@@ -108,12 +114,17 @@ def _is_hit(record):
     return int(record.outcome is Outcome.hit)
 
 
-def _process(order, wanted, comm, process, count):
-    """Records of the beginning of `order` whose `count` adds up to `wanted`, on rank 0, in that order."""
+def _process(order, wanted, comm, process, count, told):
+    """Records of the beginning of `order` whose `count` adds up to `wanted`, on rank 0, in that order.
+
+    `told(events, counted)` is called on rank 0 before each batch.
+    """
     kept, n_counted, first = [], 0, 0
     size = max(BATCH, 4 * comm.size)
     while first < len(order) and n_counted < wanted:
         batch = order[first:first + size]
+        if comm.rank == 0:
+            told(first, n_counted)
         mine = _my_part(batch, comm, process)
         gathered = comm.gather(mine, root=0)
         if comm.rank == 0:

@@ -11,6 +11,7 @@ from mpixfel.io.run_file import open_output
 from mpixfel.job import open_job
 from mpixfel.parallel.collect import on_root
 from mpixfel.pipeline import attempt, open_run, process
+from mpixfel.report.progress import Progress
 from mpixfel.simulate import SimulateOptions, simulate
 
 
@@ -64,17 +65,22 @@ def processed(job, context, order):
     return {i: attempt(i, job, chain, context).but(image=None) for i in order}
 
 
-def test_what_was_learnt_is_used_again_by_a_run_that_goes_on(tmp_path):
+def test_what_was_learnt_is_used_again_by_a_run_that_goes_on(tmp_path, monkeypatch):
     from mpi4py import MPI
-    data = images(tmp_path)
+    data, told = images(tmp_path), []
+    monkeypatch.setattr(Progress, "learning", lambda self, words: told.append(words))
     assert process(open_run(settings_of(data, tmp_path / "whole", flush_events=1)), MPI.COMM_SELF) == 0
     assert process(open_run(settings_of(data, tmp_path / "cut", flush_events=1)), MPI.COMM_SELF) == 0
+    assert [words.split(":")[0] for words in told[:3]] == ["loading the compiled kernels",
+                                                           "looking at 12 images for hot and dead pixels", "round 1 of 2"]
+    told.clear()
     for path in sorted((tmp_path / "cut" / "segments").iterdir())[3:]:
         path.unlink()
     (tmp_path / "cut" / "run.h5").unlink()
     open_output(tmp_path / "cut", resume=True)
     assert process(open_job(settings_of(data, tmp_path / "cut")), MPI.COMM_SELF) == 0
     assert_same(tmp_path / "whole" / "run.h5", tmp_path / "cut" / "run.h5")
+    assert not told
 
 
 def test_rounds_take_events_from_the_whole_run():

@@ -1,15 +1,18 @@
 """The state of a run, from its directory alone."""
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mpixfel.errors import MpixfelError
 from mpixfel.model import tables
 from mpixfel.model.event import Outcome, Reason
 from mpixfel.report import status
+from mpixfel.report.progress import Progress
 
 
 def events():
@@ -60,7 +63,21 @@ def running_job(folder, **changes):
 def test_a_run_that_goes_on_is_told_from_one_that_has_fallen_silent(tmp_path):
     running_job(tmp_path / "a")
     assert status.state_of(tmp_path / "a", now=1010.0)["state"] == "running"
-    assert status.state_of(tmp_path / "a", now=1000.0 + 2 * status.SILENT_S)["state"] == "silent"
+    assert status.state_of(tmp_path / "a", now=1500.0)["state"] == "silent"
+    assert status.state_of(tmp_path / "a", now=1100.0)["state"] == "running"
+
+
+def test_a_run_that_learns_says_what_and_has_more_time_between_words(tmp_path):
+    running_job(tmp_path / "a", done=0, hits=0, indexed=0)
+    Progress(tmp_path / "a", 100, n_ranks=4, quiet=True).learning("round 1 of 2: 32 events, 9 of 50 lattices")
+    updated = json.loads((tmp_path / "a" / "status.json").read_text())["updated"]
+    state = status.state_of(tmp_path / "a", now=updated + 500)
+    assert state["state"] == "learning" and "9 of 50 lattices" in state["learning"]
+    assert "9 of 50 lattices" in status.one_line(state, 80) and len(status.one_line(state, 80)) <= 80
+    assert status.state_of(tmp_path / "a", now=updated + 1000)["state"] == "silent"
+    console = Console(width=80, file=io.StringIO())
+    console.print(status.page(state, 80))
+    assert "\nround 1 of 2: 32 events, 9 of 50 lattices" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("columns", [80, 200])

@@ -47,7 +47,7 @@ def content(folders, width):
     from mpixfel.report.status import one_line, page, state_of
 
     states = [state_of(folder) for folder in folders]
-    going = any(s["state"] in ("running", "unknown") for s in states)
+    going = any(s["state"] in ("running", "learning", "unknown") for s in states)
     if len(states) == 1:
         return page(states[0], width), going
     return Group(*(Text(one_line(s, width), no_wrap=True, overflow="ellipsis") for s in states)), going

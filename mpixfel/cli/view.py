@@ -44,9 +44,12 @@ def view_run(args):
     folder = Path(args.output or results.folder / "pictures")
     if args.powder:
         return view_powder(results, folder, args)
+    chosen = choose(results, args)
+    if not len(chosen):
+        raise MpixfelError("there is no event of that kind", str(results.folder), "mpixfel status tells how many there are")
     with results.open_source() as source:
         camera = camera_of(results, source)
-        rows = {position_of(results, source, row): row for row in choose(results, args)}
+        rows = {position_of(results, source, row): row for row in chosen}
         if args.radial:
             return view_profiles(folder, camera, list(rows))
         if args.sum or args.max:

@@ -47,6 +47,14 @@ class Progress:
             self.shown = moment
             self.show()
 
+    def learning(self, words):
+        """What the run learns just now from its first events, before any is processed for good."""
+        moment, self.values = self.clock(), {**self.values, "learning": words}
+        self.store("learning")
+        if not self.quiet and (self.terminal or moment - self.shown >= self.interval()):
+            self.shown = moment
+            self._write(f"learning: {words}")
+
     def interval(self):
         return SECONDS_BETWEEN_LINES if self.terminal else SECONDS_BETWEEN_LOG_LINES
 
@@ -56,7 +64,9 @@ class Progress:
         return (self.done - self.before) / seconds if seconds > 0 else 0.0
 
     def show(self):
-        line = progress_line(self.total, self.values, self.rate())
+        self._write(progress_line(self.total, self.values, self.rate()))
+
+    def _write(self, line):
         self.stream.write(f"\r{line:<{WIDTH - 1}}" if self.terminal else line + "\n")
         self.stream.flush()
 

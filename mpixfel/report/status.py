@@ -10,9 +10,10 @@ from mpixfel.model.event import Outcome, Reason
 from mpixfel.report.progress import time_text
 from mpixfel.report.statistics import key_figures
 
-SILENT_S = 120.0      # a run that has not been heard of for so long, and has not ended, is taken to be stuck or dead
+# A run that has not been heard of for so long, and has not ended, is taken to be stuck or dead; what is learnt takes longer.
+SILENT_S = {"running": 120.0, "learning": 900.0}
 BARS = "▁▂▃▄▅▆▇█"
-STATE_STYLE = {"done": "bold blue", "running": "bold", "ended early": "bold yellow", "failed": "bold yellow reverse",
+STATE_STYLE = {"done": "bold blue", "running": "bold", "learning": "bold", "ended early": "bold yellow", "failed": "bold yellow reverse",
                "silent": "bold yellow reverse"}
 
 
@@ -25,14 +26,15 @@ def state_of(run, now=None):
     status, events, lattices = results.status, results.events, results.lattices
     now = time.time() if now is None else now
     state = status.get("state", "done" if results.complete else "unknown")
-    if state == "running" and now - status.get("updated", now) > SILENT_S:
+    if now - status.get("updated", now) > SILENT_S.get(state, float("inf")):
         state = "silent"
     figures = key_figures(events, lattices, results.instances or stopped_by_names(events))
     done = status.get("done", len(events))
     hits = status.get("hits", int(np.isin(events["outcome"], (Outcome.hit, Outcome.indexed)).sum()))
     indexed = status.get("indexed", int((events["outcome"] == Outcome.indexed).sum()))
     return {
-        "run": str(results.folder), "state": state, "total": status.get("total", len(events)), "done": done,
+        "run": str(results.folder), "state": state, "learning": status.get("learning", "") if state == "learning" else "",
+        "total": status.get("total", len(events)), "done": done,
         "on_disk": len(events), "hits": hits, "indexed": indexed,
         "failed": status.get("failed", int((events["outcome"] == Outcome.failed).sum())),
         "hit_rate": hits / done if done else None, "indexing_rate": indexed / hits if hits else None,
@@ -126,11 +128,19 @@ def one_line(state, width=80):
     rate = f"{state['events_per_second']:.1f}/s" if state["events_per_second"] else ""
     left = f"{time_text(state['seconds_left'])} left" if state["state"] == "running" and state["seconds_left"] else ""
     share = 100 * state["done"] / state["total"] if state["total"] else 100.0
-    text = (f"{state['state']:<11} {share:3.0f} % of {state['total']}, hits {percent(state['hit_rate'])}, "
-            f"indexed {percent(state['indexing_rate'])} {rate} {left}").rstrip()
+    if state["learning"]:
+        text = f"{state['state']:<11} {state['learning']}"
+    else:
+        text = _shares(state, share, rate, left)
     name = state["run"]
     room = max(8, width - 2 - max(len(text), 60))
     return f"{name if len(name) <= room else '…' + name[1 - room:]:<{room}}  {text}"
+
+
+def _shares(state, share, rate, left):
+    """What a line says of a run that has begun to process."""
+    return (f"{state['state']:<11} {share:3.0f} % of {state['total']}, hits {percent(state['hit_rate'])}, "
+            f"indexed {percent(state['indexing_rate'])} {rate} {left}").rstrip()
 
 
 def page(state, width=80):
@@ -147,7 +157,7 @@ def page(state, width=80):
         head.append(f"  nothing heard for {time_text(state['age_s'])}: look at the job, go on with --resume")
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, state["total"]), completed=state["done"], width=inner))
-    parts = [head, bar]
+    parts = [head, bar, *([Text(state["learning"])] if state["learning"] else [])]
     counts = Table.grid(padding=(0, 2))
     counts.add_row("events", f"{state['done']} of {state['total']}", f"({state['on_disk']} on disk)")
     counts.add_row("hits", str(state["hits"]), percent(state["hit_rate"]))
@@ -162,7 +172,7 @@ def page(state, width=80):
     if len(state["speeds"]) > 1:
         top = max(state["speeds"])
         parts.append(Text(f"{'speed':<9} {spark([s / top for s in state['speeds']], bar_width)}", no_wrap=True))
-    for name in ("hits", "indexed"):
+    for name in ("hits", "indexed") if state["on_disk"] else ():
         parts.append(Text(f"{name:<9} {spark(state['along'][name], bar_width)}", no_wrap=True))
     for cell in state["cells"]:
         values = "  ".join(f"{n} {m:.2f}±{s:.2f}" if s > 1e-6 * m else f"{n} {m:g}"

@@ -22,7 +22,7 @@ async function status() {
   at("name").textContent = s.run;
   document.title = s.run + " - mpixfel";
   const left = s.state === "running" && s.seconds_left ? `, about ${Math.ceil(s.seconds_left / 60)} min left` : "";
-  at("state").textContent = `${s.state}, ${s.done} of ${s.total} events${left}`;
+  at("state").textContent = s.learning ? `learning: ${s.learning}` : `${s.state}, ${s.done} of ${s.total} events${left}`;
   at("done").style.width = 100 * s.done / Math.max(1, s.total) + "%";
   const cell = s.cells.length ? s.cells[0].mean.map(x => x.toFixed(2)).join(" ") : "-";
   const tiles = [[s.done, "events"], [s.hits, "hits, " + percent(s.hit_rate)], [s.indexed, "indexed, " + percent(s.indexing_rate) + " of hits"],
@@ -44,7 +44,7 @@ async function status() {
     await events();
     if (page === "plots") await plots();
   }
-  if (s.state === "running" || s.state === "unknown") setTimeout(() => status().catch(trouble), 3000);
+  if (["running", "learning", "unknown"].includes(s.state)) setTimeout(() => status().catch(trouble), 3000);
 }
 
 async function events() {
