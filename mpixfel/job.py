@@ -113,7 +113,8 @@ def identity(job):
         values.pop(f"mpixfel.{key}", None)
     return {"n_events": len(job.source), "paths": list(job.source.paths),
             "options": json.loads(json.dumps(values, default=str)), "geometry": job.geometry.text,
-            "cells": [list(map(float, c.parameters)) for c in job.cells]}
+            "cells": [list(map(float, c.parameters)) for c in job.cells],
+            "cell_types": [[c.lattice_type, c.centring, c.unique_axis, c.space_group] for c in job.cells]}
 
 
 # Options that may change when a run goes on: they change where and how, not what is found.

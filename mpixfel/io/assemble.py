@@ -176,7 +176,8 @@ def told_in_words(text):
         return ""
     story = json.loads(text)
     numbers = ", ".join(f"{k} {v:g}" for k, v in story["numbers"].items())
-    head = ": ".join(t for t in (story["stage"], story["detail"] or numbers) if t)
+    why = f"{story['detail']} ({numbers})" if story["detail"] and numbers else story["detail"] or numbers
+    head = ": ".join(t for t in (story["stage"], why) if t)
     return "\n".join(t for t in (head, *story["notes"], story["traceback"]) if t)
 
 

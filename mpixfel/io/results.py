@@ -14,6 +14,7 @@ from mpixfel.io.learnt import read_learnt
 from mpixfel.io.sources import open_source
 from mpixfel.io.totals import read_totals
 from mpixfel.model import tables
+from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import Context, Learnt
 
 LARGE = {"peaks": ("peak", tables.PEAK), "reflections": ("reflection", tables.REFLECTION)}
@@ -201,6 +202,13 @@ class Results:
             return json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+
+    @cached_property
+    def given_cells(self):
+        """`UnitCell`s as the run was given them; () where it found them itself."""
+        cells = self.job.get("cells", ())
+        types = self.job.get("cell_types") or [()] * len(cells)
+        return tuple(UnitCell(*parameters, *kind) for parameters, kind in zip(cells, types))
 
     @cached_property
     def learnt(self):

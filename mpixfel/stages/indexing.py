@@ -154,9 +154,9 @@ class Unknown(NamedTuple):
 
 
 def _skip(numbers):
-    if "preferred_axes" in numbers:
+    if "preferred_a" in numbers:
         return Skip(STAGE, Reason.cell_mismatch, "the spots prefer another cell, of reduced axes "
-                    + " ".join(f"{x:.1f}" for x in numbers["preferred_axes"]), numbers)
+                    + " ".join(f"{numbers[f'preferred_{k}']:.1f}" for k in "abc"), numbers)
     if numbers["best_possible"] < numbers["bound"]:
         return Skip(STAGE, Reason.too_few_spots_for_cell,
                     f"{numbers['n_spots']} spots could not be told from chance with this cell", numbers)

@@ -81,7 +81,7 @@ def better_cell(job, best, numbers):
     free = candidate_cell(job.table, job.wavelength, 1 / np.sqrt(job.known[0].precision[0, 0]), job.work)
     if free is None or free.log_odds < BETTER * best.fit.log_odds + 20:
         return False
-    numbers["preferred_axes"] = tuple(np.linalg.norm(free.axes, axis=1).round(2))
+    numbers.update({f"preferred_{k}": float(x) for k, x in zip("abc", np.linalg.norm(free.axes, axis=1).round(2))})
     numbers["preferred_log_odds"] = free.log_odds
     return True
 
