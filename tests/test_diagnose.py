@@ -139,15 +139,15 @@ def test_the_command_prints_the_advice_and_gives_it_to_scripts(tmp_path, capsys)
 
 
 def test_an_event_without_lattice_is_told_with_the_numbers_behind_its_reason():
-    """Too few spots for a large cell: peaks used, best match, bound."""
-    skip = mpixfel.index_spots(patterns(LYSOZYME, 1, 6)[0], UnitCell(210, 230, 290, 80, 95, 100), WAVELENGTH)
+    """Of spots that follow no lattice: peaks used, best match, bound."""
+    skip = mpixfel.index_spots(patterns(LYSOZYME, 1, 12, foreign_fraction=1.0)[0], LYSOZYME, WAVELENGTH, shift_sigma=5e-4)
     assert {"n_spots", "n_matched", "log_odds", "bound", "best_possible"} <= set(skip.numbers)
     told = told_in_words(json.dumps(story(Record(EventId(0, 0, "x"), skip=skip))))
     assert skip.detail in told and f"bound {skip.numbers['bound']:g}" in told and "n_matched" in told
 
 
 def test_a_pattern_that_prefers_another_cell_says_which():
-    skip = mpixfel.index_spots(simulate_spots(OTHER, 150, 3, foreign_fraction=0.0).q, LYSOZYME, WAVELENGTH)
+    skip = mpixfel.index_spots(simulate_spots(OTHER, 150, 3, foreign_fraction=0.0).q, LYSOZYME, WAVELENGTH, shift_sigma=5e-4)
     assert skip.reason is Reason.cell_mismatch
     told = told_in_words(json.dumps(story(Record(EventId(0, 0, "x"), skip=skip))))
     axes = [float(told.split(f"preferred_{k} ")[1].split(",")[0]) for k in "abc"]
