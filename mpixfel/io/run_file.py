@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import time
+from numbers import Real
 from pathlib import Path
 
 import h5py
@@ -142,7 +143,7 @@ def story(record):
     """What is told of an event in words."""
     skip = record.skip
     return {"stage": skip.stage if skip else "", "detail": skip.detail if skip else "",
-            "numbers": {k: float(v) for k, v in skip.numbers.items()} if skip else {},
+            "numbers": {k: float(v) for k, v in skip.numbers.items() if isinstance(v, Real)} if skip else {},
             "notes": list(record.notes), "traceback": record.traceback}
 
 

@@ -58,7 +58,10 @@ class EventId:
 
 @dataclass(frozen=True)
 class Skip:
-    """A normal end before the end of the chain: which stage said so, why, and the numbers behind it."""
+    """A normal end before the end of the chain: which stage said so, why, and the numbers behind it.
+
+    Of `numbers` ({name: value}) the run file keeps those that are single numbers.
+    """
 
     stage: str
     reason: Reason
