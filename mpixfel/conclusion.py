@@ -31,10 +31,12 @@ def conclude(job, comm, context, totals, tally, progress, seconds, sums):
     made = lambda events, lattices, counts, places: {
         **statistics.statistics(events, lattices, counts, instances),
         **statistics.powder(places, *patterns(totals.get("powder", {}), shape), shape)}
+    # Of a run that is asked to end while it follows its sources, nobody knows how many events are still to come.
+    n_events = -1 if job.grows and tally.signal_name else len(job.source)
     with writing(job.output / "run.h5", comm):
         events, lattices = assemble(job.output, instances, context, geometry_text(job),
-                                    described_groups(job, progress.n_ranks), made, len(job.source))
-    complete = len(events) == len(job.source)
+                                    described_groups(job, progress.n_ranks), made, n_events, job.grows)
+    complete = len(events) == n_events
     if complete:
         forget_totals(job.output)
         if job.settings.run.pack:

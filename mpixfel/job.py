@@ -12,7 +12,7 @@ from mpixfel.io import metrology
 from mpixfel.io.cell import read_cell
 from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
-from mpixfel.io.sources import open_source
+from mpixfel.io.sources import open_growing, open_source
 from mpixfel.model.experiment import Context
 
 
@@ -29,6 +29,11 @@ class Job:
     @property
     def output(self):
         return Path(self.settings.run.output)
+
+    @property
+    def grows(self):
+        """Whether further events may come while the run runs, or did in an earlier start of it."""
+        return hasattr(self.source, "look")
 
     def context(self):
         """What the stages know before anything is learnt."""
@@ -55,11 +60,33 @@ def open_job(settings):
     cells = cells or _collect(errors, target_cells, run) or ()
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
-    events = None if run.event_range == slice(None) else run.event_range
-    source = open_source(run.source, geometry, events, run.source_format)
+    source = _source(settings, geometry)
+    if run.detz_offset is not None and not len(source):
+        raise MpixfelError("detz_offset needs the first event's camera length, and there is no event yet", "mpixfel.follow",
+                           "start when the first event is there")
     if run.detz_offset is not None and geometry.layout.clen.path and source.event(0).clen_m <= 0:
         geometry = by_encoder(geometry, 1e-3 * run.detz_offset)
     return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
+
+
+def _source(settings, geometry):
+    run, before = settings.run, followed_before(settings)
+    if run.follow or before:
+        source = open_growing(run.source, geometry, run.source_format, before or ((), ()))
+        news = source.look()
+        if news is not None:
+            source.take(news)
+        return source
+    return open_source(run.source, geometry, None if run.event_range == slice(None) else run.event_range, run.source_format)
+
+
+def followed_before(settings):
+    """(paths, runs of events) that an earlier start of a resumed run took while they came; None for other runs."""
+    try:
+        known = json.loads(Path(settings.run.output, "job.json").read_text(encoding="utf-8")) if settings.resume else {}
+        return (known["paths"], known["arrivals"]) if "arrivals" in known else None
+    except (OSError, ValueError):
+        return None   # `refuse_other_job` tells of it
 
 
 def by_metrology(geometry, run):
@@ -101,8 +128,16 @@ def copy_inputs(job):
         (job.output / os.path.basename(name)).write_text(text, encoding="utf-8")
     if job.geometry.text:
         (job.output / os.path.basename(job.geometry.path or "detector.geom")).write_text(job.geometry.text, encoding="utf-8")
+    write_identity(job)
+
+
+def write_identity(job):
+    """Replace `job.json`. Raises OSError."""
+    path = job.output / "job.json"
+    temporary = path.with_suffix(".json.part")
     text = json.dumps({**identity(job), "started_in": os.getcwd()}, indent=1)
-    (job.output / "job.json").write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def identity(job):
@@ -111,7 +146,8 @@ def identity(job):
     values = {f"{section}.{key}": item["value"] for section, rows in resolved.items() for key, item in rows.items()}
     for key in FREE:
         values.pop(f"mpixfel.{key}", None)
-    return {"n_events": len(job.source), "paths": list(job.source.paths),
+    arrivals = {"arrivals": job.source.runs} if job.grows else {}
+    return {"n_events": len(job.source), "paths": list(job.source.paths), **arrivals,
             "options": json.loads(json.dumps(values, default=str)), "geometry": job.geometry.text,
             "cells": [list(map(float, c.parameters)) for c in job.cells],
             "cell_types": [[c.lattice_type, c.centring, c.unique_axis, c.space_group] for c in job.cells]}
@@ -135,7 +171,8 @@ def refuse_other_job(job):
     now = json.loads(json.dumps(identity(job)))
     changed = [f"{k} was {before['options'].get(k)!r}, is {v!r}" for k, v in now["options"].items()
                if before["options"].get(k) != v]
-    changed += [f"{k} differ" for k in ("n_events", "paths", "geometry", "cells") if before.get(k) != now[k]]
+    fixed = ("geometry", "cells") if "arrivals" in before else ("n_events", "paths", "geometry", "cells")
+    changed += [f"{k} differ" for k in fixed if before.get(k) != now[k]]
     if changed:
         raise MpixfelError("the output is of another run: " + "; ".join(changed[:4]), str(job.output),
                            "give the same configuration, or choose another output")

@@ -10,9 +10,10 @@ import numpy as np
 from mpixfel import rounds
 from mpixfel.conclusion import conclude
 from mpixfel.errors import BadData, MpixfelError
+from mpixfel.growth import Growth, wait_for_first
 from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, is_complete, open_output
-from mpixfel.io.segments import CannotWrite
+from mpixfel.io.segments import CannotWrite, segment_paths
 from mpixfel.job import copy_inputs, open_job, refuse_other_job
 from mpixfel.kernels import ahead
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
@@ -60,6 +61,7 @@ def process(job, comm):
                 end_if_not_writable(error, comm)
                 raise
             comm = survivors(comm)
+            job = comm.bcast(job, root=0)   # of news some may have heard, and some not
             if comm.rank == 0:
                 print(f"mpixfel: {n_ranks - comm.size} of {n_ranks} ranks died; the others go on", file=sys.stderr, flush=True)
     if comm.size < n_ranks:
@@ -111,9 +113,11 @@ def open_run(settings):
     open_output(job.output, settings.resume, settings.overwrite)
     if settings.resume:
         refuse_other_job(job)
-        if is_complete(job.output):
+        if is_complete(job.output) and not (settings.run.follow and segment_paths(job.output)):
             print(f"{job.output} is complete")
             return None
+    if job.grows and settings.run.follow:
+        wait_for_first(job, read_learnt(job.output) is not None)
     copy_inputs(job)
     return job
 
@@ -166,7 +170,8 @@ def plan(job, comm, run_file, tally, progress):
     return Schedule(comm, run_file.missing(), tally.counters, run_file.flush, FlushDue(options, progress.before),
                     lambda sums: progress.update(int(sums[DONE]), lambda: running_values(sums)),
                     lambda sums: failures(sums) - failed_before > options.max_failures,
-                    job.source.events_per_chunk, options.chunk)
+                    job.source.events_per_chunk, options.chunk,
+                    growth=Growth(job, comm, progress) if job.grows else None)
 
 
 def panel_shapes(job):

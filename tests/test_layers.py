@@ -26,7 +26,7 @@ MAY_ENTER = {
     "run": {"report", "config", "registry", "modules", "parallel", "io", "stages", "kernels", "model"},
 }
 # One run is told in a few files at the top level, `pipeline` first; they are one room.
-ROOM_OF_FILE = {name: "run" for name in ("pipeline", "job", "rounds", "tally", "conclusion", "merging", "tuning")}
+ROOM_OF_FILE = {name: "run" for name in ("pipeline", "job", "rounds", "tally", "conclusion", "growth", "merging", "tuning")}
 ONLY_IN = {"mpi4py": ("parallel", "cli/main.py"), "h5py": ("io",), "numba": ("kernels",)}
 
 

@@ -64,11 +64,17 @@ class RunOptions:
     event_lines: bool = option(False, "print a line for each event: Spotfinder YES HIT ..., or with log_format = json an "
                                       "object")
     pack: bool = option(False, "join the segments to one file, run.h5, when the run is complete")
+    follow: bool = option(False, "the sources are still being written (HDF5 SWMR, growing datasets and file lists, files "
+                                 "named *.inprogress): process what comes")
+    follow_timeout_s: float = option(60.0, "follow: the run ends when nothing has come for so long", unit="s", low=0)
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 
     def __post_init__(self):
         check_options(self)
         self.event_range  # noqa: B018  (raises for a text that is no range)
+        if self.follow and self.events:
+            raise MpixfelError("follow and events exclude each other", "mpixfel.follow",
+                               "choose events of complete files, or follow all")
         if len(self.target_cell) % 6:
             raise MpixfelError(f"target_cell has {len(self.target_cell)} numbers", "mpixfel.target_cell",
                                "give a b c alpha beta gamma for each form")

@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 OWNED = {"peaks": "lattice", "reflections": "lattice"}
 
 
-def assemble(folder, instances, context, geometry_text, groups, statistics, n_events):
+def assemble(folder, instances, context, geometry_text, groups, statistics, n_events, by_source=False):
     """Write `run.h5` of a run directory from its segments; on one rank only.
 
     Parameters
@@ -36,6 +36,8 @@ def assemble(folder, instances, context, geometry_text, groups, statistics, n_ev
         What `/stats` holds; `counts` are the segments' sums, `peak_places` yields (panel, fs, ss) of all peaks in parts.
     n_events : int
         Number of events of the run; with all of them the file's attribute `complete` is set.
+    by_source : bool
+        Sort the events by file and place in it, where they were taken as they came.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def assemble(folder, instances, context, geometry_text, groups, statistics, n_ev
         The sorted tables as written.
     """
     folder = Path(folder)
-    events, lattices, pieces = sorted_tables(segments.segment_paths(folder))
+    events, lattices, pieces = sorted_tables(segments.segment_paths(folder), by_source)
     temporary = folder / "run.h5.part"
     with h5py.File(temporary, "w", libver="v110") as file:
         file.attrs.update(creator="mpixfel", version=__version__, format_version=FORMAT_VERSION,
@@ -98,8 +100,11 @@ class PieceOnDisk:
     lattice_rows: np.ndarray = None   # of each lattice, its row in /lattices
 
 
-def sorted_tables(paths):
-    """(events, lattices, pieces): all rows sorted by position, with indices that count in the whole."""
+def sorted_tables(paths, by_source=False):
+    """(events, lattices, pieces): all rows sorted by position, with indices that count in the whole.
+
+    `by_source`: sorted by file and place in it instead.
+    """
     parts, pieces = [], []
     firsts = {"events": 0, "peaks": 0, "reflections": 0, "lattices": 0}
     for path in paths:
@@ -113,7 +118,7 @@ def sorted_tables(paths):
         firsts = {table: first + lengths[table] for table, first in firsts.items()}
     events = np.concatenate([np.zeros(0, segments.SEGMENT_EVENT), *(e for e, _ in parts)])
     lattices = np.concatenate([np.zeros(0, tables.LATTICE), *(rows for _, rows in parts)])
-    order, row = ranked(events["position"])
+    order, row = ranked(events["source"].astype(np.int64) << 40 | events["index"] if by_source else events["position"])
     lattices["event"] = row[lattices["event"]]
     lattice_order, lattice_row = ranked(lattices["event"])
     for piece in pieces:

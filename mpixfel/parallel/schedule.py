@@ -17,7 +17,7 @@ from mpixfel.parallel.world import Nap, meet
 DONE, BYTES, STOP, BUSY_US = range(4)
 OWN_COUNTERS = 4
 ASK, TELL = 0, 1
-WORK, FLUSH, FINISH = 0, 1, 2
+WORK, FLUSH, FINISH, NEWS = 0, 1, 2, 3
 TAG = 71
 # A master that also works serves this many ranks; beyond, rank 0 only serves.
 RANKS_WITH_WORKING_MASTER = 16
@@ -38,11 +38,16 @@ class Pool:
     """What is still to be handed out: runs of consecutive indices, in order."""
 
     def __init__(self, indices, n_workers, chunk=1, largest=0):
+        self.runs, self.left = [], 0
+        self.n_workers, self.chunk, self.largest = max(1, n_workers), max(1, chunk), largest
+        self.add(indices)
+
+    def add(self, indices):
+        """Further indices, after all others."""
         indices = np.asarray(indices, np.int64)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
-        self.runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(indices, breaks) if len(run)][::-1]
-        self.left = len(indices)
-        self.n_workers, self.chunk, self.largest = max(1, n_workers), max(1, chunk), largest
+        self.runs[:0] = [(int(run[0]), int(run[-1]) + 1) for run in np.split(indices, breaks) if len(run)][::-1]
+        self.left += len(indices)
 
     def take(self, limit):
         """The next (start, stop): at most a third of an even share of what is left, and at most `limit`.
@@ -83,17 +88,20 @@ class Schedule:
         Events that share a storage chunk.
     largest : int
         Most indices handed out at a time, 0 for no limit.
+    growth : object, optional
+        For indices that come while others are worked on. On rank 0 it is asked `due()`, whether more have come, and
+        `over()`, whether none will; `share()`, called on all ranks together, gives them.
     """
 
     def __init__(self, comm, indices, tally, flush=None, flush_due=None, progress=None, end=None, chunk=1, largest=0,
-                 working_master=None):
+                 working_master=None, growth=None):
         self.comm = comm.Dup() if comm.size > 1 else comm   # a flush may send messages of its own meanwhile
         self.tally, self.flush = tally, flush
         self.flush_due, self.progress, self.end = flush_due, progress, end
         works = comm.size <= RANKS_WITH_WORKING_MASTER if working_master is None else working_master
         self.master_works = works or comm.size == 1
         self.pool = Pool(indices, comm.size - (not self.master_works), chunk, largest) if comm.rank == 0 else None
-        self.stopped = False
+        self.growth, self.stopped = growth, False
         self.waited_s = self.flushed_s = 0.0
 
     def __iter__(self):
@@ -109,7 +117,7 @@ class Schedule:
         self.asking, self.message, self.looked = [], np.empty(1 + width, np.int64), 0.0
         self.status = probe_status()
         nap = Nap(0.001)
-        while not self.stopped and (self.pool.left or not self._all_done()):
+        while not self.stopped and (self.pool.left or not self._all_done() or self.growth and not self.growth.over()):
             if self.pool.left and self.master_works:
                 start, stop = self.pool.take(self._limit())
                 for index in range(start, stop):
@@ -150,6 +158,9 @@ class Schedule:
         if self.flush_due is not None and self.flush_due(self.sums, self.known.max(axis=0)):
             self._ring(FLUSH)
             self._flush()
+        if self.growth is not None and self.growth.due():
+            self._ring(NEWS)
+            self._share()
         if self.progress is not None:
             self.progress(self.sums)
 
@@ -244,14 +255,22 @@ class Schedule:
             self.incoming = self.comm.Irecv(self.inbox, source=0, tag=TAG)
             if code == WORK:
                 self.orders.append((start, stop))
-            else:
+            elif code == FLUSH:
                 self._flush()
+            else:
+                self._share()
 
     def _tell(self, kind):
         self.outgoing = [pair for pair in self.outgoing if not pair[0].Test()]
         self.told = self.tally.copy()
         message = np.concatenate([[kind], self.told]).astype(np.int64)
         self.outgoing.append((self.comm.Isend(message, dest=0, tag=TAG), message))
+
+    def _share(self):
+        meet(self.comm)
+        more = self.growth.share()
+        if self.pool is not None:
+            self.pool.add(more)
 
     def _flush(self):
         before = time.perf_counter()

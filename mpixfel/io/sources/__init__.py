@@ -3,6 +3,7 @@ import difflib
 from importlib.metadata import entry_points
 
 from mpixfel.errors import MpixfelError
+from mpixfel.io.sources.growing import GrowingSource
 from mpixfel.io.sources.hdf5 import Hdf5Source
 from mpixfel.io.sources.interface import Source
 
@@ -30,6 +31,14 @@ def open_source(paths, geometry, events=None, source="hdf5"):
     return _source_class(source)(paths, geometry, events)
 
 
+def open_growing(paths, geometry, source="hdf5", before=((), ())):
+    """Open a source that is still being written; it may have no events yet. See `GrowingSource`."""
+    if source != "hdf5":
+        raise MpixfelError(f"sources of format {source!r} cannot be followed", "mpixfel.follow", "process them when they "
+                           "are complete")
+    return GrowingSource(paths, geometry, before)
+
+
 def _source_class(name):
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -42,4 +51,4 @@ def _source_class(name):
     return known[name].load()
 
 
-__all__ = ["Hdf5Source", "Source", "open_source"]
+__all__ = ["Hdf5Source", "Source", "open_growing", "open_source"]

@@ -58,10 +58,12 @@ class EventNames:
         Place-holder values of the paths that exist.
     shapes : list of tuple of int
         For each of them the lengths of the event axes.
+    growing : bool
+        The file is being written: its datasets may be longer than these by now.
     """
 
-    def __init__(self, parts, shapes):
-        self.parts, self.shapes = list(parts), list(shapes)
+    def __init__(self, parts, shapes, growing=False):
+        self.parts, self.shapes, self.growing = list(parts), list(shapes), growing
         counts = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
         self.first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._numbers = {part: k for k, part in enumerate(self.parts)}

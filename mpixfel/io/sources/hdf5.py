@@ -36,7 +36,7 @@ class Hdf5Source(Source):
         wanted = expand(paths)
         self.paths = tuple(dict.fromkeys(w.path for w in wanted))
         surveys = _survey_all(self.paths, geometry)
-        self._twins = _twins(surveys)
+        self._twins = twins_of(surveys)
         self._surveys = [s._replace(times=None) for s in surveys]
         self._source, self._index = self._select(wanted, events)
         self.events_per_chunk = max((s.events_per_chunk for s in self._surveys), default=1)
@@ -119,12 +119,16 @@ class Hdf5Source(Source):
         if source not in self._open:
             if len(self._open) >= MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[source] = OpenEvents(self.paths[source], self.geometry, self._surveys[source].names,
+            self._open[source] = OpenEvents(self._place(source), self.geometry, self._surveys[source].names,
                                             self._buffers)
             if self._has_own_masks and source > 0:
                 self._open[source].file_masks().compare(self._first_mask())
         self._open.move_to_end(source)
         return self._open[source]
+
+    def _place(self, source):
+        """Where file number `source` stands."""
+        return self.paths[source]
 
     def static_mask(self):
         """(P, SS, FS) bool, True = bad: what the geometry says, and the first file's masks that hold for all events."""
@@ -171,7 +175,7 @@ def _survey_all(paths, geometry):
     return surveys
 
 
-def _twins(surveys):
+def twins_of(surveys):
     """By file: how many events before each lie in the same millisecond, in all files; None where none do."""
     times = [np.full(len(s.names), -1, np.int64) if s.times is None else s.times for s in surveys]
     counted = twins(np.concatenate(times))

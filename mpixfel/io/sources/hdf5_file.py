@@ -24,6 +24,8 @@ def _open(path):
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        if "already open for" in str(error):
+            return h5py.File(path, "r", swmr=True)   # being written by one who lets others read; fails otherwise
         if "lock" not in str(error):
             raise
         # A file that is being written, or lies on a file system without locks, is read without them. Not at first:

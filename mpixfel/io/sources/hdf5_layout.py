@@ -1,4 +1,5 @@
 """One HDF5 file seen through a geometry's layout: which events it has, and whether it fits."""
+import bisect
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,10 @@ class Survey(NamedTuple):
     times: np.ndarray | None = None      # (n,) int64 ns since 1970 UTC, where the file tells them
 
 
-def survey(path, geometry):
+def survey(path, geometry, growing=False):
     """Open a file, check it against the geometry, and list its events.
+
+    `growing`: the file is still being written. Its datasets may differ in length: an event counts when all have it.
 
     Raises
     ------
@@ -44,6 +47,8 @@ def survey(path, geometry):
                 errors.append(error)
         lengths = {tuple(n for n, d in zip(shape, layout.blocks[number].dims) if d == PLACEHOLDER)
                    for number, shape in shapes.items()}
+        if growing and all(len(length) == 1 for length in lengths):
+            lengths = {(min(there(file, layout, parts[0]), *(n for n, in lengths)),)}
         if len(lengths) > 1:
             errors.append(MpixfelError(f"data blocks differ in their number of events: {sorted(lengths)}", path,
                                        "correct `data` or `dim` in the geometry"))
@@ -51,10 +56,34 @@ def survey(path, geometry):
             raise ManyErrors(errors) if len(errors) > 1 else errors[0]
         events = lengths.pop()
         shapes = [events] + [_event_shape(file, layout.blocks[0], p) for p in parts[1:]]
-        names = EventNames(parts, shapes)
+        names = EventNames(parts, shapes, growing)
         if len(names):
             _check_values(file, layout, names)
         return Survey(names, _events_per_chunk(file, layout.blocks[0], parts[0]), read_times(file, names))
+
+
+def there(file, layout, parts):
+    """How many events, from the first on, have all their values in a file that is being written, and stored pixels."""
+    counts = [1 << 62]
+    for key in VALUES:
+        path = getattr(layout, key).path
+        dataset = open_dataset(file, substitute(path, parts)) if path else None
+        if dataset is not None and dataset.ndim and (dataset.size != 1 or dataset.maxshape[0] is None):
+            counts.append(len(dataset))
+    for block in layout.blocks if file.swmr_mode else ():
+        dataset = file[substitute(block.path, parts)]
+        if dataset.chunks and not dataset.is_virtual:
+            counts.append(_stored(dataset, block.dims.index(PLACEHOLDER)))
+    return min(counts)
+
+
+def _stored(dataset, axis):
+    """How many events of a dataset are stored: a file may have room for all of a run from its beginning."""
+    def missing(n):
+        at = [0] * dataset.ndim
+        at[axis] = n
+        return dataset.id.get_chunk_info_by_coord(tuple(at)).byte_offset is None
+    return bisect.bisect_left(range(dataset.shape[axis]), True, key=missing)
 
 
 def _common_matches(file, layout):

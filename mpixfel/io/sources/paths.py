@@ -6,6 +6,7 @@ from typing import NamedTuple
 from mpixfel.errors import ManyErrors, MpixfelError
 
 LIST_SUFFIXES = (".lst", ".list")
+IN_PROGRESS = ".inprogress"   # after the name of a file that is being written
 
 
 class Wanted(NamedTuple):
@@ -44,7 +45,7 @@ def expand(paths):
             errors.append(MpixfelError(kind, path, "check the source path"))
         for match in matches:
             if match.endswith(LIST_SUFFIXES):
-                wanted += _read_list(match, errors)
+                wanted += read_list(match, errors)
             elif os.path.isdir(match):
                 errors.append(MpixfelError("this is a directory", match, f"name its files, e.g. {match}/*.h5"))
             else:
@@ -56,20 +57,23 @@ def expand(paths):
     return wanted
 
 
-def _read_list(path, errors):
-    """The entries of an event list: `file` or `file event` a line, relative to the list's folder."""
+def read_list(path, errors, growing=False):
+    """The entries of an event list: `file` or `file event` a line, relative to the list's folder.
+
+    `growing`: the list is still being written, so a last line without end is not taken; its files may be in progress.
+    """
     try:
         with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         errors.append(MpixfelError(f"cannot read the event list: {error}", path))
         return []
-    wanted = []
-    for number, line in enumerate(lines, 1):
+    wanted, lines = [], text.splitlines()
+    for number, line in enumerate(lines[:-1] if growing and not text.endswith("\n") else lines, 1):
         if not line.strip() or line.lstrip().startswith(";"):
             continue
         name, event = _split(line)
-        found = _find(name, os.path.dirname(path))
+        found = _find(name, os.path.dirname(path), growing)
         where = f"{path}:{number}"
         if found is None:
             errors.append(MpixfelError(f"there is no file {name!r}", where, "names are relative to the list"))
@@ -92,8 +96,9 @@ def _split(line):
     return line, ""
 
 
-def _find(name, folder):
+def _find(name, folder, growing):
+    name = name.removesuffix(IN_PROGRESS) if growing else name
     for candidate in (name if os.path.isabs(name) else os.path.join(folder, name), name):
-        if os.path.isfile(candidate):
+        if os.path.isfile(candidate) or growing and os.path.isfile(candidate + IN_PROGRESS):
             return candidate
     return None

@@ -29,7 +29,7 @@ class Stamps:
         if len(names.parts) != 1:
             return                       # a dataset for each event: there is no common event axis
         for path, name in EXTRA.items():
-            found = _read(file, path, len(names))
+            found = _read(file, path, names)
             if found is not None:
                 self._arrays[name] = found
 
@@ -47,21 +47,23 @@ def read_times(file, names):
     if len(names.parts) != 1:
         return times
     for seconds, nanoseconds in SECONDS:
-        s, ns = _read(file, seconds, len(names)), _read(file, nanoseconds, len(names))
+        s, ns = _read(file, seconds, names), _read(file, nanoseconds, names)
         if s is not None:
             times = s.astype(np.int64) * 10**9 + (0 if ns is None else ns.astype(np.int64))
     for path in NANOSECONDS:
-        found = _read(file, path, len(names))
+        found = _read(file, path, names)
         if found is not None:
             times = found.astype(np.int64)
     return times
 
 
-def _read(file, path, length):
-    """A dataset with a value, or a row, for each of `length` events; None where there is none."""
-    dataset = file.get(path)
+def _read(file, path, names):
+    """A dataset with a value, or a row, for each event; None where there is none."""
+    dataset, length = file.get(path), len(names)
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.shape:
         return None
+    if names.growing and dataset.ndim <= 2 and len(dataset) > length:
+        return dataset[:length]
     if dataset.size == length:
         return dataset[()].reshape(-1)
     # Several values for each event, as event codes are.

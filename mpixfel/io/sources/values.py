@@ -43,6 +43,8 @@ class EventValues:
         shapes = self._names.shapes
         common = shapes[number] if PLACEHOLDER in self._quantity.path or len(set(shapes)) == 1 else ()
         self._number, self._flat = number, False
+        if self._names.growing and common and values.size > (n_events := int(np.prod(common))):
+            values = values.reshape(-1)[:n_events]
         if values.size == 1:
             self._values = values.reshape(())
         elif common and values.size == int(np.prod(common)):
