@@ -121,7 +121,7 @@ def test_saturated_masked_edge_and_indexed_reflections_are_flagged(shots):
     place = lambda r: (int(r["panel"]), int(r["ss"]), int(r["fs"]))
     photons[place(hot)] = np.nan
     p, y, x = place(holed)
-    photons[p, y, x + 1] = np.nan
+    photons[p, y, x] = np.nan
     image = Image(photons, np.array([np.ravel_multi_index(place(hot), photons.shape)]), 0.0)
     peaks = np.zeros(1, PEAK)
     peaks["lattice"], peaks["hkl"] = 0, marked["hkl"]

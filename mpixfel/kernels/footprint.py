@@ -1,7 +1,8 @@
 """Which pixels belong to spots, and what spots shine on them."""
+import numpy as np
 from numba import njit
 
-from mpixfel.kernels.profiles import belongs, box_of, fill_profile, foreground
+from mpixfel.kernels.profiles import box_of, fill_profile, foreground, span
 
 
 @njit(cache=True, error_model="numpy")
@@ -21,11 +22,18 @@ def unmark(rows, intensity, n, limit, radius, bounds, owners):
 @njit(cache=True, error_model="numpy")
 def visit(rows, i, intensity, limit, radius, bounds, owners, add):
     fore = foreground(rows.shape[i], rows.tail[i], intensity, limit, radius)
-    p, x0, y0 = rows.panel[i], int(rows.place[i, 0]), int(rows.place[i, 1])
-    for y in range(max(y0 - fore.high, 0), min(y0 + fore.high + 1, bounds[p, 0])):
-        for x in range(max(x0 - fore.wide, 0), min(x0 + fore.wide + 1, bounds[p, 1])):
-            if belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore):
-                owners[p, y, x] = min(owners[p, y, x] + 1, 255) if add else 0
+    p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+    _, top, _, height = box_of(fore, place_x, place_y)
+    for y in range(max(top, 0), min(top + height, bounds[p, 0])):
+        first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
+        for x in range(first, last):
+            owners[p, y, x] = min(owners[p, y, x] + 1, 255) if add else 0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def pixels_between(ends, place, size):
+    """(first, last + 1) pixel of a row whose centres lie between two distances from a place."""
+    return max(int(np.ceil(place + ends[0] - 0.5)), 0), min(int(np.floor(place + ends[1] - 0.5)) + 1, size)
 
 
 @njit(cache=True, error_model="numpy")
@@ -33,13 +41,14 @@ def crowded(rows, intensity, n, limit, radius, bounds, owners, out):
     """Fill out (n,) bool: whether a spot shares any pixel with another; after `mark`, with the same arguments."""
     for i in range(n):
         fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
-        p, x0, y0 = rows.panel[i], int(rows.place[i, 0]), int(rows.place[i, 1])
-        shared = False
-        for y in range(max(y0 - fore.high, 0), min(y0 + fore.high + 1, bounds[p, 0])):
-            for x in range(max(x0 - fore.wide, 0), min(x0 + fore.wide + 1, bounds[p, 1])):
-                if owners[p, y, x] > 1 and belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore):
-                    shared = True
-        out[i] = shared
+        p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+        _, top, _, height = box_of(fore, place_x, place_y)
+        most = 0
+        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
+            first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
+            for x in range(first, last):
+                most = max(most, owners[p, y, x])
+        out[i] = most > 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -54,7 +63,7 @@ def shine(rows, intensity, n, limit, radius, bounds, work, light):
                          work)
             for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
                 for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
-                    light[p, y, x] += intensity[i] * work.profile[y - top, x - left]
+                    light[p, y, x] += intensity[i] * work.pixels[(y - top) * nx + x - left]
 
 
 @njit(cache=True, error_model="numpy")

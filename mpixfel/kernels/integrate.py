@@ -5,9 +5,10 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.levels import plane
-from mpixfel.kernels.profiles import SPACE, box_of, fill_profile, foreground, inverse_of
+from mpixfel.kernels.profiles import CHUNK, SPACE, box_of, fill_profile, foreground, inverse_of, whole_groups
 
 ROUNDS = 3          # of the profile fit: its weights follow the intensity
+NOTHING = np.float32(1e30)   # variance of a pixel that does not count
 NO_NAN = {"reassoc", "contract", "arcp", "nsz"}   # NaN marks bad pixels: fastmath without nnan
 
 
@@ -67,20 +68,21 @@ def measure(image, light, rows, prior, lit, n, bounds, owners, levels, stamp, li
         fit = plane(image, p, rows.place[i, 0], rows.place[i, 1], stamp, bounds, owners, readout_variance, levels)
         fore = foreground(rows.shape[i], rows.tail[i], prior[i], limit, radius)
         x, y = rows.place[i, 0], rows.place[i, 1]
-        left, top, nx, ny = box_of(fore, x, y)
-        fill_profile(x - left, y - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny, work)
-        first_x, first_y = max(left, 0), max(top, 0)
-        width, height = min(left + nx, bounds[p, 1]) - first_x, min(top + ny, bounds[p, 0]) - first_y
+        left, top, width, height = box_of(fore, x, y)
+        size = width * height
+        fill_profile(x - left, y - top, rows.shape[i], rows.tail[i], fore.far2, width, height, work)
+        copy_box(image[p], left, top, width, height, bounds[p, 1], bounds[p, 0], work.pixels)
+        total, share, noise, m = take(
+            work.pixels, whole_groups(size), work.x[width // CHUNK - 1], work.y[width // CHUNK - 1],
+            np.float32(left + 0.5 - x), np.float32(top + 0.5 - y), np.float32(fit[0]), np.float32(fit[1]),
+            np.float32(fit[2]), np.float32(readout_variance), np.float32(fore.a), np.float32(2.0 * fore.b),
+            np.float32(fore.c), np.float32(fore.near2), np.float32(fore.far2))
+        claimed = 0.0
         if lit[i]:
-            total, share, claimed, noise, m = pixels_of(image, light, owners, p, x, y, left, top, first_x, first_y, width,
-                                                        height, prior[i], fore, fit, readout_variance, work)
-        else:
-            total, share, claimed, noise, m = pixels_of(image, work.dark, owners, p, x, y, left, top, first_x, first_y,
-                                                        width, height, 0.0, fore, fit, readout_variance, work)
+            total, noise, claimed = dim(light[p], owners[p], left, top, width, size, prior[i], work.pixels, total, noise)
         if share <= 0.0 or not np.isfinite(fit[3]):
             void(out, i)
             continue
-        size = width * height
         intensity, weights, leak = best_fit(work.pixels, size)
         sigma = np.sqrt(1.0 / weights + leak * leak * fit[3])
         out.intensity[i], out.sigma[i] = intensity, sigma
@@ -94,38 +96,73 @@ def measure(image, light, rows, prior, lit, n, bounds, owners, levels, stamp, li
         for k in range(3):
             out.information[i, k] = 0.0
         if intensity > bright * sigma:
-            place_and_width(intensity, rows.shape[i], rows.tail[i, 0], rows.frame[i], width, height, first_x - x,
-                            first_y - y, m, work.pixels, out, i)
+            place_and_width(intensity, rows.shape[i], rows.tail[i, 0], rows.frame[i], width, height, left - x,
+                            top - y, m, work.pixels, out, i)
 
 
 @njit(cache=True, error_model="numpy")
-def pixels_of(image, light, owners, p, place_x, place_y, left, top, first_x, first_y, width, height, prior, fore, fit,
-              readout_variance, work):
-    """Write the pixels of a spot's box in a row; sums as `gather` gives them, over the box.
+def copy_box(image, left, top, width, height, size_x, size_y, pixels):
+    """Copy the pixels of a box to pixels[3 SPACE:], and NaN for those off the panel and for a GROUP beyond the last."""
+    raw = pixels[3 * SPACE:]
+    inside = left >= 0 and left + width <= size_x
+    for y in range(height):
+        to = raw[y * width:(y + 1) * width]
+        if top + y < 0 or top + y >= size_y:
+            to[:] = np.nan
+        elif inside:
+            row = image[top + y, left:left + width]
+            for x in range(width):
+                to[x] = row[x]
+        else:
+            for x in range(width):
+                to[x] = image[top + y, left + x] if 0 <= left + x < size_x else np.nan
+    for k in range(width * height, whole_groups(width * height)):
+        raw[k] = np.nan
 
-    Those that do not count are written as nothing, so that what follows needs no branches.
+
+@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
+def take(pixels, n, columns, lines, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2, far2):
+    """Write profile, photons above background and variance of a box's pixels; those that do not count become nothing, so
+    that what follows needs no branches. Returns sums: photons above background, profile, variance, 1.
+
+    A pixel counts that is not NaN and lies in the ellipse a x^2 + b x y + c y^2 <= 1 or within near2, but not beyond far2.
     """
-    total, share, claimed, noise, m = 0.0, 0.0, 0.0, 0.0, 0.0
-    offset = np.float32(first_x + 0.5 - place_x)
-    for y in range(first_y, first_y + height):
-        dy = y + 0.5 - place_y
-        sums = gather(image, light, light_at(light, p, y, first_x), owners, p, y, first_x, width, (y - first_y) * width, work.pixels,
-                      work.profile, y - top, first_x - left, work.column, offset, np.float32(fit[0] + fit[2] * dy),
-                      np.float32(fit[1]), np.float32(prior), np.float32(readout_variance), np.float32(fore.a),
-                      np.float32(2.0 * fore.b * dy), np.float32(fore.c * dy * dy - 1.0),
-                      np.float32(fore.near2 - dy * dy), np.float32(fore.far2 - dy * dy))
-        total += sums[0]
-        share += sums[1]
-        claimed += sums[2]
-        noise += sums[3]
-        m += sums[4]
-    return total, share, claimed, noise, m
+    zero, one, least = np.float32(0.0), np.float32(1.0), np.float32(0.01)
+    total, share, noise, count = zero, zero, zero, zero
+    for k in range(n):
+        x, y, v, shape = columns[k] + offset_x, lines[k] + offset_y, pixels[3 * SPACE + k], pixels[k]
+        r2 = x * x + y * y
+        good = (v == v) & (r2 <= far2) & ((r2 <= near2) | (x * (a * x + b * y) + c * y * y <= one))
+        background = level + slope_x * x + slope_y * y
+        rest = v - background if good else zero
+        shape = shape if good else zero
+        variance = max(background + readout_variance, least)
+        pixels[k] = shape
+        pixels[SPACE + k] = rest
+        pixels[2 * SPACE + k] = variance if good else NOTHING
+        total += rest
+        share += shape
+        noise += variance if good else zero
+        count += one if good else zero
+    return total, share, noise, count
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def light_at(light, p, y, x):
-    """Where in `light` a row of pixels begins: the dark, which has one row, is the same everywhere."""
-    return (0, 0, 0) if light.shape[1] == 1 else (p, y, x)
+@njit(cache=True, error_model="numpy")
+def dim(light, owners, left, top, width, size, prior, pixels, total, noise):
+    """Take the light of other spots off a spot's pixels; (total, noise) after it, and the share that others claim."""
+    claimed = 0.0
+    for k in range(size):
+        if pixels[2 * SPACE + k] < NOTHING:
+            y, x = top + k // width, left + k % width
+            other = light[y, x] - np.float32(prior) * pixels[k]
+            pixels[SPACE + k] -= other
+            total -= other
+            if other > 0.0:
+                pixels[2 * SPACE + k] += other
+                noise += other
+            if owners[y, x] > 1:
+                claimed += pixels[k]
+    return total, noise, claimed
 
 
 @njit(cache=True, error_model="numpy")
@@ -137,42 +174,6 @@ def best_fit(pixels, size):
         intensity = upper / weights
     _, weights, side = profile_sums(pixels, size, np.float32(max(intensity, 0.0)))
     return intensity, weights, side / weights
-
-
-@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
-def gather(image, light, at, owners, p, y, first, width, begin, pixels, profile, row, skipped, column, offset, level, slope,
-           prior, readout_variance, a, b, c, near2, far2):
-    """Write one row of a spot's box; returns sums over its pixels: above background, profile, claimed profile, variance, 1.
-
-    Pixels first to first + width of line y of panel p go to `pixels` from place `begin` on; their profile stands in
-    row `row` of `profile`, from column `skipped` on.
-
-    The background is level + slope dx; a pixel counts that is not NaN and lies in the ellipse a dx^2 + b dx + c <= 0 or
-    within dx^2 <= near2, but not beyond far2.
-    """
-    zero, one = np.float32(0.0), np.float32(1.0)
-    total, share, claimed, noise, count = zero, zero, zero, zero, zero
-    for x in range(width):
-        dx = column[x] + offset
-        dx2 = dx * dx
-        v, shape = image[p, y, first + x], profile[row, skipped + x]
-        good = (v == v) & (dx2 <= far2) & ((dx2 <= near2) | (a * dx2 + b * dx + c <= zero))
-        use = one if good else zero
-        background = level + slope * dx
-        other = light[at[0], at[1], at[2] + x] - prior * shape
-        rest = v - background - other if good else zero
-        shape = shape if good else zero
-        spread = max(background + readout_variance, np.float32(0.01)) + max(other, zero)
-        spread = spread if good else one
-        pixels[begin + x] = shape
-        pixels[SPACE + begin + x] = rest
-        pixels[2 * SPACE + begin + x] = spread
-        total += rest
-        share += shape
-        claimed += shape if owners[p, y, first + x] > 1 else zero
-        noise += use * spread
-        count += use
-    return total, share, claimed, noise, count
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

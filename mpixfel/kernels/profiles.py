@@ -4,10 +4,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-LARGEST = 40            # edge of the largest box, pixels: a multiple of CHUNK
-CHUNK = 8               # boxes are so many pixels wide, or twice that, ...: what the processor takes side by side
+LARGEST = 48            # edge of the largest box, pixels: a multiple of CHUNK
+CHUNK = 16              # boxes are so many pixels wide, or twice that, ...: what the compiler takes side by side
+GROUP = 32              # pixels that loops take side by side, at most
 SPACE = LARGEST * LARGEST
 SHARP = 0.09            # variance, pixels^2, below which a pixel takes 3 x 3 points
+SMOOTH = 0.4            # and from which its centre will do
+REACH = 5.5             # standard deviations beyond which a core is nothing
+SHARP_REACH = 2.0       # pixels beyond which even the sharpest tail is smooth enough for one point a pixel
+ALL_TAIL = 0.9995       # share of the tail from which there is no core
 TAIL_SHARPNESS = 0.4    # squared radius of a tail that is as sharp
 POWER = 1024.0
 TAIL_EXTENT = 0.6       # how far the tail counts for the extent of a spot, in its squared radius
@@ -15,61 +20,106 @@ FAINT = 0.03            # photons in a pixel below which a spot's far tail is no
 
 
 class Work(NamedTuple):
-    """Scratch of the kernels, made once."""
+    """Scratch of the kernels, made once. Boxes lie in it row by row, `nx` pixels each: 0, 1, 2 ... CHUNK pixels wide.
 
-    profile: np.ndarray   # (LARGEST, LARGEST) float32 profile on the box
-    pixels: np.ndarray    # (3 SPACE,) float32, a spot's pixels in a row: profile, then photons above background, then
-                          # what these scatter by without the spot. One array: the compiler then sees that the three
-                          # do not overlap, and takes several pixels side by side
-    column: np.ndarray    # (LARGEST,) float32: 0, 1, 2, ...
-    dark: np.ndarray      # (1, 1, LARGEST) float32: no light
+    So all that is done to a box is one long loop, in which the processor takes many pixels side by side.
+    """
+
+    pixels: np.ndarray    # (4 SPACE,) float32, a spot's pixels: profile; photons above background; what these scatter
+                          # by without the spot; raw photons. One array: the compiler then sees that they do not overlap
+    x: np.ndarray         # (widths, SPACE) float32: the pixel's column in boxes of CHUNK, 2 CHUNK, ... pixels
+    y: np.ndarray         # (widths, SPACE) float32: its row
 
 
 def work():
     """`Work` for one thread."""
-    return Work(np.zeros((LARGEST, LARGEST), np.float32), np.zeros(3 * SPACE, np.float32),
-                np.arange(LARGEST, dtype=np.float32), np.zeros((1, 1, LARGEST), np.float32))
+    widths = np.arange(CHUNK, LARGEST + 1, CHUNK)[:, None]
+    place = np.arange(SPACE)
+    return Work(np.zeros(4 * SPACE, np.float32), (place % widths).astype(np.float32), (place // widths).astype(np.float32))
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def whole_groups(n):
+    """Pixels up to which a loop over n goes: what it does beyond does no harm, and no remainder is left."""
+    return (n + GROUP - 1) // GROUP * GROUP
 
 
 @njit(cache=True, error_model="numpy")
 def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
-    """Fill work.profile[:ny, :nx] with a spot centred (dx, dy) from the corner of the box's first pixel.
+    """Fill work.pixels[:nx * ny] with a spot centred (dx, dy) from the corner of the box's first pixel.
 
-    Its content within the radius sqrt(far2), where a spot ends by definition, is 1. A pixel is 2 x 2 points, of very
-    sharp spots 3 x 3; what variance those lack against the pixel's own is added to the spot's. So a pixel is right to
-    0.1 % of the spot down to a sigma of 0.3 pixels, to 0.4 % down to 0.2. (0.2 us for 8 x 7 pixels, 0.4 us for 16 x 9.)
+    Its content within the radius sqrt(far2), where a spot ends by definition, is 1. The tail is taken at the pixels'
+    centres; where the core lies, and where the tail is sharp, a pixel is 2 x 2 points, of very sharp spots 3 x 3. What
+    variance points lack against the pixel's own is added to the spot's. So a pixel is right to 0.1 % of the spot down to
+    a sigma of 0.3 pixels, to 0.4 % down to 0.2.
     """
-    sxx, sxy, syy, share = shape[0], shape[1], shape[2], tail[0]
-    m = 2 if min(narrowest(sxx, sxy, syy), TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])) > SHARP else 3
+    wide = TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])
+    sharp = wide if tail[0] > ALL_TAIL else min(wide, narrowest(shape[0], shape[1], shape[2]))
+    points = 3 if sharp < SHARP else (2 if sharp < SMOOTH else 1)
+    columns, lines = work.x[nx // CHUNK - 1], work.y[nx // CHUNK - 1]
+    _, u, v, w, rest = tail_form(tail, far2, 1.0 / 12.0)
+    tail_points(work.pixels, whole_groups(nx * ny), columns, lines, np.float32(0.5 - dx - tail[1]),
+                np.float32(0.5 - dy - tail[2]), u, v, w, rest)
+    reach = SHARP_REACH if points > 1 else 0.0
+    if tail[0] <= ALL_TAIL:
+        reach = max(reach, REACH * np.sqrt(shape[2] + 0.1))
+    elif points == 1:
+        return
+    first, last = max(int(np.floor(dy - reach)), 0), min(int(np.floor(dy + reach)) + 1, ny)
+    core_rows(dx, dy, shape, tail, far2, points, nx * first, whole_groups(nx * (last - first)), columns, lines, work.pixels)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def tail_form(tail, far2, lack):
+    """(what makes the content within far2 one, root of the tail's quadratic form: xx, xy, yy and 1) at points a `lack`
+    of variance apart: the tail is 1 / (form)^2."""
+    wxx, wxy, wyy = tail[3] + 2.0 * lack, tail[4], tail[5] + 2.0 * lack
+    determinant = wxx * wyy - wxy * wxy
+    radius2 = np.sqrt(determinant)
+    whole = 1.0 / (1.0 - tail[0] * radius2 / (far2 + radius2))
+    # The tail is whole share / pi / radius2 / (1 + d^T W^-1 d)^2; its root is taken into the quadratic form.
+    fold = np.sqrt(np.pi * radius2 / max(whole * tail[0], 1e-30)) / determinant
+    return whole, np.float32(wyy * fold), np.float32(-2.0 * wxy * fold), np.float32(wxx * fold), np.float32(fold * determinant)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def tail_points(pixels, n, columns, lines, offset_x, offset_y, u, v, w, rest):
+    """Fill n pixels with the tail at their centres."""
+    for k in range(n):
+        x, y = columns[k] + offset_x, lines[k] + offset_y
+        q = rest + x * (u * x + v * y) + w * y * y
+        pixels[k] = np.float32(1.0) / (q * q)
+
+
+@njit(cache=True, error_model="numpy")
+def core_rows(dx, dy, shape, tail, far2, m, begin, n, columns, lines, pixels):
+    """Fill n pixels from `begin` on with core and tail, each the mean of m x m points."""
     step = 1.0 / m
     lack = step * step / 12.0
-    sxx, syy, wxx, wxy, wyy = sxx + lack, syy + lack, tail[3] + 2.0 * lack, tail[4], tail[5] + 2.0 * lack
-    determinant, wide_determinant = sxx * syy - sxy * sxy, wxx * wyy - wxy * wxy
-    radius2 = np.sqrt(wide_determinant)
-    whole = step * step / (1.0 - share * radius2 / (far2 + radius2))
-    core = np.float32((1.0 - share) * whole / (2.0 * np.pi * np.sqrt(determinant)))
-    # The tail is whole share / pi / radius2 / (1 + d^T W^-1 d)^2; its root is taken into the quadratic form.
-    fold = np.sqrt(np.pi * radius2 / max(whole * share, 1e-30)) / wide_determinant
+    whole, u, v, w, rest = tail_form(tail, far2, lack)
+    sxx, sxy, syy = shape[0] + lack, shape[1], shape[2] + lack
+    determinant = sxx * syy - sxy * sxy
+    core = np.float32((1.0 - tail[0]) * whole * step * step / (2.0 * np.pi * np.sqrt(determinant)))
     scale = 1.0 / (determinant * POWER)
     a, b, c = np.float32(-0.5 * syy * scale), np.float32(sxy * scale), np.float32(-0.5 * sxx * scale)
-    u, v, w = np.float32(wyy * fold), np.float32(-2.0 * wxy * fold), np.float32(wxx * fold)
-    rest = np.float32(fold * wide_determinant)
-    step, offset = np.float32(step), np.float32(0.5 * step - dx)
-    aside_x, aside_y = np.float32(tail[1]), np.float32(tail[2])
-    for y in range(ny):
-        s = np.float32(y - dy) + np.float32(0.5) * step
-        if m == 2:
-            t = s + step
-            fs, ft = s - aside_y, t - aside_y
-            two_rows(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs, w * fs * fs + rest,
-                     c * t * t, b * t, v * ft, w * ft * ft + rest, a, u, core)
-            continue
-        work.profile[y, :nx] = np.float32(0.0)
-        for _ in range(3):
-            fs = s - aside_y
-            row_of_three(work.profile, y, work.column, nx, offset, step, aside_x, c * s * s, b * s, v * fs,
-                         w * fs * fs + rest, a, u, core)
-            s += step
+    form = (core, a, b, c, u * np.float32(m), v * np.float32(m), w * np.float32(m), rest * np.float32(m),
+            np.float32(tail[1]), np.float32(tail[2]))
+    pixels, columns, lines = pixels[begin:begin + n], columns[begin:begin + n], lines[begin:begin + n]
+    for j in range(m):
+        y = np.float32((j + 0.5) * step - dy)
+        for i in range(m):
+            x = np.float32((i + 0.5) * step - dx)
+            keep = np.float32(0.0) if i == 0 and j == 0 else np.float32(1.0)
+            core_points(pixels, n, columns, lines, x, y, keep, form)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def core_points(pixels, n, columns, lines, offset_x, offset_y, keep, form):
+    """Add one point of each of n pixels to `keep` times what is there."""
+    core, a, b, c, u, v, w, rest, aside_x, aside_y = form
+    for k in range(n):
+        x, y = columns[k] + offset_x, lines[k] + offset_y
+        pixels[k] = keep * pixels[k] + density(x, y, core, a, b, c, u, v, w, rest, aside_x, aside_y)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -79,14 +129,14 @@ def narrowest(sxx, sxy, syy):
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-def density(x, aside, p0, p1, a, q1, q0, u, core):
-    """core exp(POWER (p0 + p1 x + a x^2)) + 1 / (u z^2 + q1 z + q0)^2 with z = x - aside.
+def density(x, y, core, a, b, c, u, v, w, rest, aside_x, aside_y):
+    """core exp(POWER (a x^2 + b x y + c y^2)) + 1 / (u z^2 + v z t + w t^2 + rest)^2, z and t are x and y less the asides.
 
     The exponential is (1 + t + t^2 / 2)^1024, good to 10^-4 of itself down to e^-10: ten products, side by side for
     several pixels, in the time of a tenth of a call.
     """
-    t = max(p0 + x * (p1 + a * x), np.float32(-0.03))
-    e = np.float32(1.0) + t * (np.float32(1.0) + np.float32(0.5) * t)
+    p = max(x * (a * x + b * y) + c * y * y, np.float32(-0.03))
+    e = np.float32(1.0) + p * (np.float32(1.0) + np.float32(0.5) * p)
     e *= e
     e *= e
     e *= e
@@ -97,29 +147,9 @@ def density(x, aside, p0, p1, a, q1, q0, u, core):
     e *= e
     e *= e
     e *= e
-    z = x - aside
-    q = q0 + z * (q1 + u * z)
+    z, t = x - aside_x, y - aside_y
+    q = rest + z * (u * z + v * t) + w * t * t
     return core * e + np.float32(1.0) / (q * q)
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def two_rows(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, r0, r1, s1, s0, a, u, core):
-    """Fill a row of pixels with the sums of 2 x 2 points each: p, q are coefficients of the first row, r, s the second's."""
-    for x in range(nx):
-        f = column[x] + offset
-        g = f + step
-        profile[y, x] = (density(f, aside, p0, p1, a, q1, q0, u, core) + density(g, aside, p0, p1, a, q1, q0, u, core)
-                         + density(f, aside, r0, r1, a, s1, s0, u, core) + density(g, aside, r0, r1, a, s1, s0, u, core))
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def row_of_three(profile, y, column, nx, offset, step, aside, p0, p1, q1, q0, a, u, core):
-    """Add one row of points, three a pixel, to a row of pixels."""
-    for x in range(nx):
-        f = column[x] + offset
-        g = f + step
-        profile[y, x] += (density(f, aside, p0, p1, a, q1, q0, u, core) + density(g, aside, p0, p1, a, q1, q0, u, core)
-                          + density(g + step, aside, p0, p1, a, q1, q0, u, core))
 
 
 class Foreground(NamedTuple):
@@ -130,8 +160,8 @@ class Foreground(NamedTuple):
     c: float
     near2: float     # squared radii, pixels^2
     far2: float
-    wide: int        # half widths of the box that holds it all
-    high: int
+    wide: float      # half widths of the box that holds it all, pixels
+    high: float
 
 
 @njit(cache=True, error_model="numpy")
@@ -154,10 +184,9 @@ def foreground(shape, tail, intensity, limit, radius):
     near = min(np.sqrt(np.sqrt(max(intensity, 0.0) * t * (radius2 + 1.0 / 6.0) / np.pi / FAINT)), far)
     wide = min(max(limit * np.sqrt(sxx), near), far)
     high = min(max(limit * np.sqrt(syy), near), far)
-    largest = LARGEST // 2 - 1
+    largest = 0.5 * LARGEST - 1.0
     scale = 1.0 / (limit * limit)
-    return Foreground(a * scale, b * scale, c * scale, near * near, far * far, min(int(wide + 0.5) + 1, largest),
-                      min(int(high + 0.5) + 1, largest))
+    return Foreground(a * scale, b * scale, c * scale, near * near, far * far, min(wide, largest), min(high, largest))
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -169,6 +198,25 @@ def belongs(dx, dy, fore):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
+def span(dy, fore):
+    """(first, last) dx of a foreground in the row at dy from its centre; first > last where there is none.
+
+    The same as `belongs`, for a whole row.
+    """
+    far2, near2 = fore.far2 - dy * dy, fore.near2 - dy * dy
+    first, last = 1.0, -1.0
+    if far2 < 0.0:
+        return first, last
+    root = fore.b * fore.b * dy * dy - fore.a * (fore.c * dy * dy - 1.0)
+    if root >= 0.0:
+        root = np.sqrt(root)
+        first, last = (-fore.b * dy - root) / fore.a, (-fore.b * dy + root) / fore.a
+    if near2 >= 0.0:
+        first, last = min(first, -np.sqrt(near2)), max(last, np.sqrt(near2))
+    return max(first, -np.sqrt(far2)), min(last, np.sqrt(far2))
+
+
+@njit(cache=True, error_model="numpy", inline="always")
 def inverse_of(sxx, sxy, syy):
     """Elements of the inverse of a symmetric 2 x 2 matrix."""
     determinant = sxx * syy - sxy * sxy
@@ -177,6 +225,10 @@ def inverse_of(sxx, sxy, syy):
 
 @njit(cache=True, error_model="numpy", inline="always")
 def box_of(fore, x, y):
-    """(left, top, width, height) of the box about a spot centred (x, y), its width a multiple of CHUNK."""
-    width = 2 * fore.wide + 1
-    return int(x) - fore.wide, int(y) - fore.high, (width + CHUNK - 1) // CHUNK * CHUNK, 2 * fore.high + 1
+    """(left, top, width, height) of the box about a spot centred (x, y), its width a multiple of CHUNK.
+
+    Its pixels are those whose centres lie within the half widths, and some more on the right.
+    """
+    left, top = int(np.ceil(x - 0.5 - fore.wide)), int(np.ceil(y - 0.5 - fore.high))
+    width, height = int(np.floor(x - 0.5 + fore.wide)) - left + 1, int(np.floor(y - 0.5 + fore.high)) - top + 1
+    return left, top, max(width + CHUNK - 1, CHUNK) // CHUNK * CHUNK, max(height, 1)

@@ -25,7 +25,7 @@ from mpixfel.stages.spread import describe
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
 LEAST_PHOTONS = 0.1    # reflections that show less in the mean are not considered
 EVIDENT = 6.0          # signal to noise of a reflection that is there whatever was expected of it
-BRIGHT = 4.0           # signal to noise from which a spot's place and width are measured
+BRIGHT = 2.0           # signal to noise from which a spot's place and width are measured
 
 
 class Prepared:
@@ -56,13 +56,13 @@ class ProfileIntegrator:
 
     refine: str = option("pixels", "last fit of each lattice before it is integrated: pixels (to all its predicted spots, "
                          "seen or not) or none", choices=("pixels", "none"))
-    completeness: float = option(0.994, "share of the reflections of more than `worthwhile_photons` that is to be "
+    completeness: float = option(0.996, "share of the reflections of more than `worthwhile_photons` that is to be "
                                  "integrated: the more, the more empty ones come along", low=0.5, high=1)
     worthwhile_photons: float = option(10.0, "reflections of fewer photons need not be found", "photons", low=1, high=1e6)
     min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
     fit_partiality: float = option(0.05, "reflections that the model excites more take part in the fit", low=1e-3, high=1)
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
-    max_radius_pixels: float = option(6.0, "light farther from a spot's centre is not counted as the spot's, unless the "
+    max_radius_pixels: float = option(7.0, "light farther from a spot's centre is not counted as the spot's, unless the "
                                       "spot is drawn out farther", "pixels", low=2, high=18)
     min_share: float = option(0.6, "reflections with less of their spot on good pixels are dropped", low=0.05, high=1)
     min_integrated: int = option(5, "fewest reflections that a lattice must give", low=1)
@@ -79,7 +79,7 @@ class ProfileIntegrator:
 
         Peaks of a lattice that turns out to be wrong lose their mark: `peaks` is changed in place.
         """
-        job = _Shot(self, image, shot, peaks, prepared)
+        job = OneShot(self, image, shot, peaks, prepared)
         crystals = [(row, Model(prepared.expected.spread, fall_off=prepared.expected.fall_off)) for row in lattices]
         seen = None
         # A run that knows its crystals needs one fit to the pixels; before that, the second one begins much nearer.
@@ -128,7 +128,7 @@ class Seen:
         return keys(self.lattice[out], self.rows.hkl[out])
 
 
-class _Shot:
+class OneShot:
     """One image with its buffers."""
 
     def __init__(self, options, image, shot, peaks, prepared):
@@ -200,8 +200,7 @@ class _Shot:
         extent = (options.foreground, options.max_radius_pixels)
         out, lit = spots(n), np.zeros(n, bool)
         footprint.mark(rows, prior, n, *extent, bounds, p.owners)
-        if before is not None:
-            footprint.crowded(rows, prior, n, *extent, bounds, p.owners, lit)
+        footprint.crowded(rows, prior, n, *extent, bounds, p.owners, lit)
         shining_on = np.where(lit, prior, 0.0)
         footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
         measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.owners, p.levels, p.next_stamp(), *extent,

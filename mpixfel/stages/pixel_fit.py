@@ -65,8 +65,10 @@ def signals_of(rows, spots, shot, restraints, relief, distance_m):
     point = geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel] + ss[:, None] * geometry.ss_axis[panel]
     floor = PLACE_FLOOR_PIXELS * k0 * restraints.pixel_m / distance_m
     trusted = (spots.information[:, 0] > 0) & (np.hypot(*spots.offset.T) < MAX_OFFSET_PIXELS)
-    with np.errstate(divide="ignore"):
-        error = np.sqrt(1.0 / np.stack([_along(spots.information, rows.frame[:, a:a + 2]) for a in (0, 2)], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Information goes with the square of the intensity, of which a faint spot's noise makes too much.
+        true = np.maximum(1.0 - (spots.sigma / spots.intensity) ** 2, 0.0)[:, None]
+        error = np.sqrt(1.0 / (true * np.stack([_along(spots.information, rows.frame[:, a:a + 2]) for a in (0, 2)], 1))
                         + floor ** 2)
     variance = np.stack([_variance(rows.shape, rows.frame, a) for a in (0, 1)], 1)
     measured = (spots.width_information > 0).all(axis=1) & trusted
