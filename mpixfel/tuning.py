@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from mpixfel import rounds
+from mpixfel.config.values import is_path, options_of
 from mpixfel.model.event import Outcome
 from mpixfel.parallel.collect import on_each
 from mpixfel.pipeline import attempt
@@ -54,7 +55,15 @@ def better(score, best):
     moved_only = score.trial.options == best.trial.options
     clearly = max(1, round(0.03 * score.events))
     return score.indexed >= best.indexed + clearly or (
-        moved_only and score.indexed >= best.indexed and score.peaks_indexed > best.peaks_indexed)
+        moved_only and score.indexed >= best.indexed and (score.peaks_indexed > best.peaks_indexed or centred(score, best)))
+
+
+def centred(score, best):
+    """Whether lattices lie at least twice as near to where the trial has put the detector, and explain what they did."""
+    off = lambda s: (np.hypot(*s.beam_shift_m), abs(s.distance_scale - 1))
+    pairs = list(zip(off(score), off(best)))
+    return (score.peaks_indexed > 0.97 * best.peaks_indexed and all(now <= before for now, before in pairs)
+            and any(now < 0.5 * before for now, before in pairs))
 
 
 def tune(job, comm, n_events, tell=lambda score: None):
@@ -80,7 +89,9 @@ def beam_trials(job, best):
     if best.lattices >= FEWEST_TO_SHIFT:
         pixel = job.geometry.detector.pixel_size_m()
         if np.hypot(*best.beam_shift_m) > 0.1 * pixel or abs(best.distance_scale - 1) > 2e-4:
-            yield best.trial.also("beam and distance as refined", shift_m=best.beam_shift_m, distance_scale=best.distance_scale)
+            # Where the beam is to one side, the detector stands to the other.
+            yield best.trial.also("beam and distance as refined", shift_m=tuple(-v for v in best.beam_shift_m),
+                                  distance_scale=best.distance_scale)
         return
     pixel = job.geometry.detector.pixel_size_m()
     for x, y in BEAM_STEPS_PIXELS:
@@ -119,12 +130,20 @@ def indexing_trials(job, best):
 
 
 def changed(job, trial):
-    """The job with a trial's settings and geometry."""
-    stages = dict(job.settings.stages)
-    for (section, name), value in trial.options.items():
-        stages[section] = replace(stages[section], **{name: value})
-    return replace(job, settings=replace(job.settings, stages=stages),
+    """The job with a trial's settings and geometry; the settings hold for module instances with stages of their own, too."""
+    settings, options = job.settings, trial.options
+    modules = tuple(replace(spec, stages=tried(spec.stages, options)) for spec in settings.modules)
+    return replace(job, settings=replace(settings, stages=tried(settings.stages, options), modules=modules),
                    geometry=replace(job.geometry, detector=moved(job, trial)))
+
+
+def tried(stages, options):
+    """Stages by section, with the options of a trial in those that are there."""
+    stages = dict(stages)
+    for (section, name), value in options.items():
+        if section in stages:
+            stages[section] = replace(stages[section], **{name: value})
+    return stages
 
 
 def moved(job, trial):
@@ -164,17 +183,33 @@ def sample(job, positions):
 
 def configuration(job, trial, geometry_path, output):
     """run.cfg of a job with a trial's settings: what is not default, paths made absolute."""
-    resolved = job.settings.resolved()
+    classes, specs = option_classes(job.settings), {spec.full_name: spec for spec in job.settings.modules}
     lines = []
-    for section, options in resolved.items():
+    for section, options in job.settings.resolved().items():
         values = {name: item["value"] for name, item in options.items() if item["origin"] != "default"}
-        values |= {name: value for (where, name), value in trial.options.items() if where == section}
+        own = specs[section].stages if section in specs else ()
+        values |= {name if where == section else f"{where}.{name}": value for (where, name), value in trial.options.items()
+                   if where == section or where in own}
         if section == "mpixfel":
-            values |= {"output": output, **({"geometry": geometry_path} if geometry_path else {})}
-            values |= {name: absolute(values[name]) for name in ("source", "geometry", "cell", "output") if values.get(name)}
+            values |= {"output": str(output), **({"geometry": str(geometry_path)} if geometry_path else {})}
+        values = {name: absolute(value) if value and names_files(classes, section, name) else value
+                  for name, value in values.items() if value is not None}
         if values:
-            lines += [f"[{section}]", *(f"{name} = {written(value)}" for name, value in values.items() if value is not None), ""]
+            lines += [f"[{section}]", *(f"{name} = {written(value)}" for name, value in values.items()), ""]
     return "\n".join(lines)
+
+
+def option_classes(settings):
+    """{section: class of its options}."""
+    return {"mpixfel": type(settings.run), **{name: type(stage) for name, stage in settings.stages.items()},
+            **{spec.full_name: type(spec.options) for spec in settings.modules if spec.options is not None}}
+
+
+def names_files(classes, section, name):
+    """Whether an option holds paths; `stage.option` in a module's section is the stage's."""
+    section, name = name.split(".") if "." in name else (section, name)
+    known = options_of(classes[section]) if section in classes else {}
+    return name in known and is_path(known[name][0]) and not name.endswith("_basename")
 
 
 def absolute(value):

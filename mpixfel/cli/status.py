@@ -3,6 +3,7 @@ import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from mpixfel.errors import MpixfelError
 
@@ -54,18 +55,26 @@ def content(folders, width):
 
 
 def watch(args):
-    """Print again and again until all runs have ended."""
+    """Print again and again until all runs have ended; one that has not begun, in a queue perhaps, is waited for."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(highlight=False)
     try:
         with Live(console=console, auto_refresh=False, screen=sys.stdout.isatty()) as live:
             going = True
             while going:
-                what, going = content(args.runs, console.width)
+                missing = [folder for folder in args.runs if not begun(folder)]
+                what, going = content(args.runs, console.width) if not missing else (
+                    Text(f"waiting for a run in {', '.join(missing)} (Ctrl-C ends this)"), True)
                 live.update(what, refresh=True)
                 time.sleep(args.interval if going else 0)
     except KeyboardInterrupt:
         pass
-    return show(args.runs)
+    return show([folder for folder in args.runs if begun(folder)]) if any(map(begun, args.runs)) else 0
+
+
+def begun(folder):
+    """Whether there is a run in a directory."""
+    return any(Path(folder, name).is_file() for name in ("run.h5", "job.json"))
