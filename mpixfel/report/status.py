@@ -13,8 +13,8 @@ from mpixfel.report.statistics import key_figures
 # A run that has not been heard of for so long, and has not ended, is taken to be stuck or dead; what is learnt takes longer.
 SILENT_S = {"running": 120.0, "learning": 900.0}
 BARS = "▁▂▃▄▅▆▇█"
-STATE_STYLE = {"done": "bold blue", "running": "bold", "learning": "bold", "ended early": "bold yellow", "failed": "bold yellow reverse",
-               "silent": "bold yellow reverse"}
+# No colours: blue is dim on black, yellow on white. What needs somebody is in reverse.
+STATE_STYLE = {"ended early": "bold reverse", "failed": "bold reverse", "silent": "bold reverse"}
 
 
 def state_of(run, now=None):
