@@ -10,9 +10,13 @@ import pytest
 
 from report_runs import CELL, make_run
 from mpixfel.io.results import Results
+from mpixfel.model.event import Outcome
+from mpixfel.report import write
+from mpixfel.report.advice import advise
 from mpixfel.report.compare import compare, text
 from mpixfel.report.digest import digest, histogram
 from mpixfel.report.figures import figures
+from mpixfel.report.findings import Finding
 from mpixfel.report.write import write_report
 
 BROWSER = shutil.which("chromium")
@@ -72,6 +76,25 @@ def test_what_runs_are_called_cannot_write_into_the_page(tmp_path):
     run = make_run(tmp_path / "<img src=x onerror=alert(1)>", 20)
     page = write_report(run, pdf=False).read_text(encoding="utf-8")
     assert "<img src=x" not in page
+
+
+def test_page_and_numbers_tell_the_diagnosis(run, tmp_path, monkeypatch):
+    found = [Finding("The beam is elsewhere", "Move it by 2 < 3 pixels.", {"px": np.float64(2.5), "of": [1, 2]}, 0.75)]
+    monkeypatch.setattr(write, "advise", lambda results: found)
+    page = write_report(run, tmp_path / "with", pdf=False).read_text(encoding="utf-8")
+    told = page[page.index("<h2>Advice"):page.index("<h2>Plots")]
+    assert "<b>The beam is elsewhere</b>" in told and "2 &lt; 3 pixels" in told and "0.75" in told
+    advice, = json.loads((tmp_path / "with" / "report.json").read_text())["advice"]
+    assert advice == {"title": found[0].title, "text": found[0].text, "numbers": {"px": 2.5, "of": [1, 2]}, "likelihood": 0.75}
+    monkeypatch.setattr(write, "advise", lambda results: [])
+    assert "Nothing is wrong that can be seen" in write_report(run, tmp_path / "none", pdf=False).read_text(encoding="utf-8")
+
+
+def test_a_run_of_next_to_nothing_but_hits_gets_no_advice_about_hits(tmp_path):
+    run = make_run(tmp_path / "two", 2)
+    results = Results(run)
+    results.events["outcome"] = Outcome.indexed
+    assert not any("hits" in finding.title for finding in advise(results))
 
 
 @pytest.mark.parametrize("n", [0, 1])

@@ -54,8 +54,8 @@ def diagnose(results, always=False):
 
 
 def _no_hits(events, hits):
-    if not len(events):
-        return []
+    if 2 * hits >= len(events):
+        return []                       # a run of next to nothing
     peaks = float(np.median(events["n_peaks"]))
     return [Finding("Hardly any hits",
                     f"{hits} of {len(events)} events are hits; an event has {peaks:.0f} peaks (median). Look at some images "

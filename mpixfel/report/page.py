@@ -22,19 +22,18 @@ def plotly_script():
     return path.read_text(encoding="utf-8")
 
 
-def page(digest, figures, samples, powders, advice=()):
+def page(digest, figures, samples, powders):
     """The page's text.
 
     Parameters
     ----------
-    digest : of `digest.digest`
+    digest : of `digest.digest`, with the "advice" of `advice.advise` where there is a diagnosis
     figures : of `figures.figures`
     samples, powders : [{"title", "text", "svg"}]
-    advice : sequence of str
     """
     data = json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")
     sections = [("Summary", tiles(digest) + outcome_table(digest["summary"])),
-                ("Advice", "<ul class='advice'>" + "".join(f"<li>{escape(a)}</li>" for a in advice) + "</ul>" if advice else ""),
+                ("Advice", advice(digest.get("advice"))),
                 ("Plots", '<div class="grid">' + "".join(map(slot, figures)) + "</div>"),
                 ("Events", toggles() + pictures(samples) if samples else ""),
                 ("Powder patterns", pictures(powders) if powders else ""),
@@ -102,6 +101,17 @@ def outcome_table(summary):
                     f"<td class='text'>{escape(example)}{more}</td></tr>")
     return ("<h3 style='margin-top:18px'>How events ended</h3><table><tr><th>outcome</th><th>stopped by</th>"
             f"<th class='n'>events</th><th class='n'>share</th><th>an example</th></tr>{''.join(rows)}</table>")
+
+
+def advice(findings):
+    """What is suspected to cost lattices, most likely first; "" without a diagnosis."""
+    if findings is None:
+        return ""
+    if not findings:
+        return "<p>Nothing is wrong that can be seen from here.</p>"
+    rows = "".join(f"<li><b>{escape(f['title'])}</b> <span class='soft'>likelihood {f['likelihood']:.2f}</span><br>"
+                   f"{escape(f['text'])}</li>" for f in findings)
+    return f"<ol class='advice'>{rows}</ol>"
 
 
 def slot(figure):

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from mpixfel.io.results import Results
-from mpixfel.report.digest import digest, stats_of
+from mpixfel.report.advice import advise
+from mpixfel.report.digest import digest, plain, stats_of
 from mpixfel.report.figures import figures
 from mpixfel.report.page import page
 from mpixfel.report.pdf import save_pdf
@@ -31,7 +32,8 @@ def write_report(folder, output=None, picture_seconds=float("inf"), pdf=True):
     results = Results(folder)
     output = Path(output or results.folder)
     output.mkdir(parents=True, exist_ok=True)
-    numbers, stats = digest(results), stats_of(results)
+    stats = stats_of(results)
+    numbers = {**digest(results), "advice": [{**f._asdict(), "numbers": plain(f.numbers)} for f in advise(results)]}
     samples = sample_pictures(results, numbers["summary"]["reasons"], picture_seconds)
     text = page(numbers, figures(numbers), samples, powder_pictures(results, stats))
     replace(output / "report.json", json.dumps(numbers, indent=1).encode())
