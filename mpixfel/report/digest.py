@@ -124,6 +124,11 @@ def along(events):
     return out
 
 
+def bins(n):
+    """How many bins show the shape of n values, not their scatter."""
+    return int(np.clip(np.ceil(2 * np.sqrt(n)), 8, BINS))
+
+
 def histogram(values, title="", unit=""):
     """{"edges", "counts", "median", ...} of what is finite, between robust limits; those beyond are counted."""
     good = np.asarray(values, float)
@@ -133,7 +138,7 @@ def histogram(values, title="", unit=""):
     low, mid, high = np.percentile(good, (1, 50, 99))
     margin = max(0.15 * (high - low), 1e-3 * abs(mid), 1e-12)
     low, high = max(good.min() - 0.2 * margin, low - margin), min(good.max() + 0.2 * margin, high + margin)
-    counts, edges = np.histogram(good, BINS, (low, high))
+    counts, edges = np.histogram(good, bins(len(good)), (low, high))
     return {"title": title, "unit": unit, "n": len(good), "edges": plain(edges), "counts": counts.tolist(),
             "median": plain(mid), "outside": int(len(good) - counts.sum())}
 
@@ -146,7 +151,7 @@ def cells(lattices, results):
         mine = lattices["cell"][lattices["form"] == form]
         mean, spread = robust_mean(mine)
         half = np.maximum(5 * spread, 1e-4 * mean)
-        shown = [np.histogram(mine[:, k], BINS, (mean[k] - half[k], mean[k] + half[k])) for k in range(6)]
+        shown = [np.histogram(mine[:, k], bins(len(mine)), (mean[k] - half[k], mean[k] + half[k])) for k in range(6)]
         given = known[form] if 0 <= form < len(known) else None
         out.append({"form": int(form), "lattices": len(mine), "names": CELL_NAMES, "mean": plain(mean),
                     "spread": plain(spread), "fixed": [bool(s < 1e-6 * m) for s, m in zip(spread, mean)],
