@@ -1,5 +1,6 @@
 """The end of a run: `run.h5`, the statistics, the table, the exit code."""
 import json
+import textwrap
 
 from mpixfel.io.assemble import assemble
 from mpixfel.io.pack import pack
@@ -10,7 +11,9 @@ from mpixfel.model.event import Outcome, Reason
 from mpixfel.modules.powder import patterns
 from mpixfel.parallel.world import host
 from mpixfel.report import statistics, summary
+from mpixfel.report.cells_found import clusters_line
 from mpixfel.report.log import LOGGER
+from mpixfel.report.progress import WIDTH
 from mpixfel.tally import running_values
 
 PICTURE_SECONDS = 1.0    # pictures of events for the report are made for so long: short runs end soon
@@ -46,6 +49,7 @@ def conclude(job, comm, context, totals, tally, progress, seconds, sums):
     notes = () if complete else (early_note(tally, len(events), len(job.source)),)
     if progress.n_lost:
         notes += (f"{progress.n_lost} of {progress.n_lost + progress.n_ranks} ranks died; the others did their events",)
+    notes += tuple(textwrap.wrap(clusters_line(context.learnt), WIDTH))
     report = write_report(job) if job.settings.run.report else ""
     table = summary.table(statistics.key_figures(events, lattices, instances), instances, seconds, progress.n_ranks,
                           job.output / "run.h5", notes)

@@ -24,6 +24,7 @@ from mpixfel.parallel.schedule import DONE, Schedule
 from mpixfel.parallel.survive import somebody_died, survivors
 from mpixfel.parallel.world import abort, host, leave
 from mpixfel.report import log
+from mpixfel.report.cells_found import clusters_line
 from mpixfel.report.explain import explain
 from mpixfel.report.log import Log
 from mpixfel.report.progress import Progress
@@ -136,7 +137,7 @@ def prepare(job, comm):
         learnt = rounds.learn_from_first(job, chain, context, comm, lambda i, some, wiser: attempt(i, job, some, wiser),
                                          progress.learning)
         on_root(comm, write_learnt, job.output, learnt)
-        log.LOGGER.info("learnt from %d events, %d lattices", learnt.n_events, learnt.n_lattices)
+        log.LOGGER.info("learnt from %d events, %d lattices\n%s", learnt.n_events, learnt.n_lattices, clusters_line(learnt))
     context = context.wiser(learnt)
     rounds.begin(chain, context)
     return chain, context

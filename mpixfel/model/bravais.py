@@ -148,7 +148,7 @@ def _centring(basis, system, metric):
     if volume == 3:
         obverse = any(abs(p[0] - 2 / 3) < 0.01 and abs(p[1] - 1 / 3) < 0.01 and abs(p[2] - 1 / 3) < 0.01
                       or abs(p[0] - 1 / 3) < 0.01 and abs(p[1] - 2 / 3) < 0.01 and abs(p[2] - 2 / 3) < 0.01 for p in points)
-        return (basis if obverse else basis * np.array([[-1], [-1], [1]])), "R"
+        return (basis if obverse else basis * np.array([[-1], [-1], [1]])), "H"
     kind = _HALVES[next(iter(points))]
     if system == "monoclinic":
         return _c_centred(basis, kind, metric), "C"

@@ -19,12 +19,14 @@ from mpixfel.stages.forms import make_form
 from mpixfel.stages.periods import candidate_cell, centred
 from mpixfel.stages.spread import FWHM
 
+CLUSTERS = "clusters"      # in `Learnt.extra`
 MOST_PATTERNS = 100        # that are looked at
 MOST_SUGGESTIONS = 40      # patterns that may suggest a cell
 MOST_CLUSTERS_TRIED = 6
 FEWEST_PATTERNS = 3        # that a cell must explain
 LEAST_SHARE = 0.05         # of the patterns, for a second form
 SURE_ODDS = 40.0           # log odds that no search reaches by chance
+PREFERRED = 1.5            # times the log odds, that a pattern's own cell must reach to be another form
 SIMILAR = 0.03             # relative: cells of one cluster
 GIVEN_ERROR = 0.01         # of a suggested cell, one standard deviation
 SYMMETRY_TOLERANCE = (0.006, 0.012)   # errors of the geometry bend all cells of a run alike
@@ -39,6 +41,22 @@ class Cluster(NamedTuple):
     spread: np.ndarray      # (6,) from pattern to pattern, angstrom and degrees, of the conventional cell's parameters
     patterns: tuple         # indices of those that it explains
     log_odds: float         # sum over patterns
+
+
+def cluster_table(clusters, n_patterns):
+    """Clusters as plain arrays by name, one row each, for `Learnt.extra`; `n_patterns` were looked at."""
+    texts = lambda name: np.array([getattr(c.cell, name).encode() for c in clusters], "S16")
+    return {"parameters": np.array([c.cell.parameters for c in clusters]).reshape(-1, 6),
+            "spread": np.array([c.spread for c in clusters]).reshape(-1, 6),
+            "patterns": np.array([len(c.patterns) for c in clusters]), "n_patterns": np.array(n_patterns),
+            **{name: texts(name) for name in ("lattice_type", "centring", "unique_axis")}}
+
+
+def cells_of_table(table):
+    """[(UnitCell, spread (6,), patterns), ...] of what `cluster_table` made."""
+    kinds = zip(*([text.decode() for text in table[name]] for name in ("lattice_type", "centring", "unique_axis")))
+    return [(UnitCell(*map(float, parameters), *kind), spread, int(n)) for parameters, kind, spread, n in
+            zip(table["parameters"], kinds, table["spread"], table["patterns"])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +135,13 @@ def suggestions(patterns, work):
 
 def _best_cluster(patterns, left, suggested, work):
     """The `Cluster` of the suggestion that explains most of the patterns `left`, or None."""
-    groups = []
+    groups, own = [], {i: candidate.log_odds for candidate, i in suggested}
+
+    def explained(metric, cell_error):
+        """Patterns that the cell explains, but those that are explained far better by one of their own."""
+        fits = indexed(patterns, left, metric, cell_error, work)
+        return {i: f for i, f in fits.items() if own.get(i, 0.0) < PREFERRED * f[0].log_odds + 20}
+
     for candidate, _ in suggested:
         metric = candidate.axes @ candidate.axes.T
         for group in groups:
@@ -129,7 +153,7 @@ def _best_cluster(patterns, left, suggested, work):
     groups.sort(key=lambda g: -len(g))
     best, best_odds = None, 0.0
     for metric in (g[0] for g in groups[:MOST_CLUSTERS_TRIED]):
-        fits = indexed(patterns, left, metric, GIVEN_ERROR, work)
+        fits = explained(metric, GIVEN_ERROR)
         odds = sum(f.log_odds for f, _ in fits.values())
         if odds > best_odds:
             best, best_odds = fits, odds
@@ -137,7 +161,7 @@ def _best_cluster(patterns, left, suggested, work):
         return None
     for _ in range(2):
         metric, _ = _mean_metric(best)
-        again = indexed(patterns, left, metric, 0.4 * GIVEN_ERROR, work)
+        again = explained(metric, 0.4 * GIVEN_ERROR)
         best = again if len(again) >= len(best) else best
     return _cluster(best)
 

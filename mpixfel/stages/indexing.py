@@ -14,7 +14,7 @@ from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Beam, Context, Detector, Panel, Shot
 from mpixfel.model.tables import LATTICE
 from mpixfel.stages import acceptance, lattices, search
-from mpixfel.stages.cells import find_cells, pattern
+from mpixfel.stages.cells import CLUSTERS, MOST_PATTERNS, cluster_table, find_cells, pattern
 from mpixfel.stages.check import check_options
 from mpixfel.stages.forms import lattice_axes, make_form
 from mpixfel.stages.interface import option
@@ -127,15 +127,15 @@ class StagedIndexer:
             return _skip(numbers)
         return np.concatenate([_row(prepared, one, distance) for one in found])
 
-
     def find_cells(self, skips, context):
         """`context.learnt` with the cells that the patterns of `skips` (of `Skip`, in order) share; None where none."""
-        clusters = find_cells([skip.numbers["pattern"] for skip in skips if "pattern" in skip.numbers])
+        patterns = [skip.numbers["pattern"] for skip in skips if "pattern" in skip.numbers][:MOST_PATTERNS]
+        clusters = find_cells(patterns)
         if not clusters:
             return None
-        clusters = clusters if self.cells == "all" else clusters[:1]
-        return replace(context.learnt, cells=tuple(c.cell for c in clusters), extra={
-            **context.learnt.extra, "cells_found": np.array([len(c.patterns) for c in clusters])})
+        used = clusters if self.cells == "all" else clusters[:1]
+        return replace(context.learnt, cells=tuple(c.cell for c in used), extra={
+            **context.learnt.extra, CLUSTERS: cluster_table(clusters, len(patterns))})
 
 
 class Unknown(NamedTuple):
