@@ -122,15 +122,16 @@ def _fill(image, bins, upper, state, shape, p, s, f, pixels):
 def _local_background(image, bins, upper, state, shape, p, s, f, reach):
     """Number, mean, sigma and largest of the pixels within `reach` of (s, f): below threshold, in no peak, not bad.
 
-    The square runs from -reach to reach - 1, as it always did.
+    The square runs from -reach to reach - 1, as it always did. A bin whose pixels were all clipped away has no
+    threshold, but its pixels count here; those of the last bin are masked.
     """
-    n, s1, s2, largest = 0, 0.0, 0.0, -np.inf
+    n, s1, s2, largest, masked = 0, 0.0, 0.0, -np.inf, upper.size - 1
     for j in range(max(s - reach, 0), min(s + reach, shape[p, 0])):
         for i in range(max(f - reach, 0), min(f + reach, shape[p, 1])):
             if (j - s) ** 2 + (i - f) ** 2 > reach * reach or state[p, j, i] != 0:
                 continue
             v = np.float64(image[p, j, i])
-            if v < upper[bins[p, j, i]] and upper[bins[p, j, i]] < NEVER:
+            if v < upper[bins[p, j, i]] and bins[p, j, i] < masked:
                 n += 1
                 s1 += v
                 s2 += v * v
