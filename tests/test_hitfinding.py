@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from powder_frames import FRAMES, frame_without_crystal
 from scipy.spatial import cKDTree
-from small_detector import event_of, flat_context
+from small_detector import context_of, event_of, flat_context, panel
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io.geometry import read_geometry
@@ -177,6 +177,40 @@ def test_a_peak_tells_place_photons_error_background_size_and_resolution(finder)
     x = (np.column_stack([peaks["fs"], peaks["ss"]]) - 128) * 75e-6
     two_theta = np.arctan(np.hypot(*x.T) / 0.06)
     np.testing.assert_allclose(peaks["resolution"], 2 * np.sin(two_theta / 2) / shot.wavelength_angstrom, rtol=1e-4)
+
+
+def test_larger_pixels_on_the_edges_of_panels_are_no_peaks_and_spots_there_are_found():
+    """Outermost columns of three times the area and a gain of their own, as between the two ASICs of a CSPAD tile."""
+    rng, n, found, foreign = np.random.default_rng(3), 96, 0, 0
+    context = context_of(*(panel(f"p{k}", (n, n), (0, n * k), centre=(-50.0, 48.0)) for k in range(4)))
+    finder, shot = RobustFinder(), context.shot(event_of())
+    prepared, ss = finder.prepare(context), np.indices((n, n))[0]
+    for _ in range(10):
+        light, height = np.full((4, n, n), 1.0), rng.permutation(np.arange(5, n - 5, 16))[:4]
+        for p, s in enumerate(height):
+            light[p, :, n - 2:] += 25 * np.exp(-0.5 * (ss[:, :2] - s) ** 2)
+        light[:, :, -1] *= 3 * rng.uniform(0.5, 2.0, (4, n))
+        peaks = finder(Image(rng.poisson(light).astype(np.float32), np.zeros(0, np.int64)), shot, prepared)
+        true = (peaks["fs"] > n - 4) & (np.abs(peaks["ss"] - height[peaks["panel"]] - 0.5) < 2)
+        found, foreign = found + true.sum(), foreign + (~true).sum()
+    assert found >= 38 and foreign <= 3
+
+
+def test_peaks_of_a_real_detector_are_no_denser_on_the_edges_of_its_asics(shared_data):
+    """Two CSPAD images; the outermost two pixels are 4 % of the area, and the inner ones of a tile are larger."""
+    name = str(shared_data / "real" / "thermolysin_cspad")
+    geometry, on_edge, n = read_geometry(name + ".geom"), 0, 0
+    with open_source((name + ".cxi",), geometry) as source:
+        context, finder, calibration = Context(geometry.detector, geometry.beam), RobustFinder(), Calibration()
+        prepared = finder.prepare(context), calibration.prepare(context)
+        for i in range(len(source)):
+            event = source.event(i)
+            shot = context.shot(event)
+            peaks = finder(calibration(event, shot, prepared[1]), shot, prepared[0])
+            size = np.array([p.shape for p in geometry.detector.panels])[peaks["panel"]].T
+            at = np.stack([peaks["ss"], peaks["fs"]])
+            on_edge, n = on_edge + (np.minimum(at, size - at).min(axis=0) < 2).sum(), n + len(peaks)
+    assert n > 400 and on_edge < 2 * 0.042 * n
 
 
 def test_no_finder_depends_on_the_event_before():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from small_detector import context_of, panel
 
-from mpixfel.kernels import background, peaks
+from mpixfel.kernels import background, edges, peaks
 from mpixfel.kernels.screen import CHUNK, expand, screen
 from mpixfel.stages.boxes import Boxes, slope_quantum
 from mpixfel.stages.robust import falling
@@ -278,3 +278,30 @@ def test_single_bright_pixels_are_told_apart_by_what_they_leave_to_others():
     image[15, 15] = 100
     row = measured(image, (15, 15))
     assert row["core"] == row["core_max"] == 100
+
+
+# Edges of panels
+
+@given(seed=seeds, size=st.tuples(st.integers(6, 60), st.integers(6, 60)))
+def test_what_is_usual_along_an_edge_is_the_median_and_upper_spread_of_its_sums(seed, size):
+    rng = np.random.default_rng(seed)
+    image = rng.gamma(2.0, 1.0, (1, *size)).astype(np.float32)
+    image[rng.random(image.shape) < 0.2] = np.nan
+    s, f = rng.integers(0, size[0], 12), rng.integers(0, size[1], 12)
+    out = np.empty((12, 2))
+    edges.along_edges(image, np.array([size]), np.zeros(12, int), s, f, np.empty(2 * edges.STEPS), out)
+    for found, at in zip(out, np.column_stack([s, f])):
+        usual = [(-np.inf, 0.0)]
+        for axis in (0, 1):
+            if 1 < at[1 - axis] < size[1 - axis] - 2:
+                continue
+            patches = []
+            for k in (k for k in range(-36, 37, 3) if k and 0 <= at[axis] + k < size[axis]):
+                j, i = at + k * np.eye(2, dtype=int)[axis]
+                patch = image[0, max(j - 1, 0):j + 2, max(i - 1, 0):i + 2]
+                patches += [(np.nanmean(patch), np.isfinite(patch).sum())] if np.isfinite(patch).sum() > 3 else []
+            if len(patches) >= edges.FEWEST:
+                means = sorted(mean for mean, _ in patches)
+                spread = means[84 * len(means) // 100] - means[len(means) // 2]
+                usual.append((means[len(means) // 2], spread ** 2 * np.mean([n for _, n in patches])))
+        np.testing.assert_allclose(found, np.max(usual, axis=0), rtol=1e-4, atol=1e-6)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpixfel.kernels import peaks
+from mpixfel.kernels import edges, peaks
 from mpixfel.kernels.screen import CHUNK, screen
 from mpixfel.model import tables
 from mpixfel.stages.boxes import Boxes
@@ -50,27 +50,33 @@ class RobustFinder:
         background = prepared.boxes.background(image.photons)
         summits = prepared.summits(image.photons, background)
         if len(summits):
-            summits = self._choose(summits, background, shot, prepared)
+            summits = self._choose(image.photons, summits, background, shot, prepared)
         table = peak_table(summits, background.variance[summits["box"]], background.quantum, shot)
         return table[np.argsort(-table["snr"], kind="stable")]
 
-    def _choose(self, summits, background, shot, prepared):
+    def _choose(self, photons, summits, background, shot, prepared):
         """The summits that are peaks."""
         rings = prepared.rings.excess(shot.geometry, background.quantum)
         radius = prepared.rings.radius(shot.geometry, summits["panel"], summits["s"], summits["f"])
         ring = rings[np.minimum((radius / WIDTH).astype(int), len(rings) - 1)]
-        keep = self._stands_out(summits, background, ring, prepared) & self._compact(summits) & (ring < POWDER)
+        edge = prepared.edges(photons, summits)
+        keep = self._stands_out(summits, background, ring, edge, prepared) & self._compact(summits) & (ring < POWDER)
         keep[keep] &= ~crowded(radius[keep])
         return summits[keep]
 
-    def _stands_out(self, summits, background, ring, prepared):
-        """(n,) bool: above the own background, above every line through the peak, and in more than one pixel."""
+    def _stands_out(self, summits, background, ring, edge, prepared):
+        """(n,) bool: above the own background, above every line through the peak, and in more than one pixel.
+
+        `edge` (n, 2) is what is usual along the edges of the panels, see `kernels.edges`.
+        """
         quantum, box = background.quantum, summits["box"]
         # Where the own background is brighter than that of the box, so is its noise.
         variance = background.variance[box] + quantum * np.maximum(summits["background"] - background.mean[box], 0.0)
+        variance = np.maximum(variance, edge[:, 1])
         bar = prepared.tail.bar(9 * variance, quantum)
         powder = 1.5 * ring * np.sqrt(variance)
-        rise = np.maximum(summits["level"] - summits["background"], powder)
+        level = np.maximum(summits["level"], edge[:, 0])
+        rise = np.maximum(level - summits["background"], powder)
         line = 9 * rise + prepared.line_tail.bar(9 * (variance + quantum * rise), quantum)
         others = summits["core"] - summits["core_max"]
         chance = 8 * powder + prepared.pixel_tail.bar(8 * (variance + quantum * powder), quantum)
@@ -115,7 +121,14 @@ class Prepared:
         self.line, self.rows = np.zeros(width + 2, np.float32), np.zeros((9, width), np.float32)
         self.index, self.value = np.empty(ROOM, np.int64), np.empty(ROOM, np.float32)
         self.owner, self.parent = np.zeros(stack, np.int32), np.empty(ROOM + 1, np.int32)
+        self.sums = np.empty(2 * edges.STEPS)
         self.place, self.seeds = np.empty((ROOM, 3), np.int32), np.empty(ROOM, np.int64)
+
+    def edges(self, photons, summits):
+        """(n, 2) background per pixel and its variance along the edges of panels, for summits there."""
+        out = np.empty((len(summits), 2))
+        edges.along_edges(photons, self.boxes.shape, summits["panel"], summits["s"], summits["f"], self.sums, out)
+        return out
 
     def summits(self, photons, background):
         """SUMMIT table of everything that stands out of the background, highest first."""
