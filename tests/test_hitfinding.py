@@ -180,7 +180,7 @@ def test_a_peak_tells_place_photons_error_background_size_and_resolution(finder)
 
 
 def test_larger_pixels_on_the_edges_of_panels_are_no_peaks_and_spots_there_are_found():
-    """Outermost columns of three times the area and a gain of their own, as between the two ASICs of a CSPAD tile."""
+    """Outermost columns of two or three times the area, each its own, as between the two ASICs of a CSPAD tile."""
     rng, n, found, foreign = np.random.default_rng(3), 96, 0, 0
     context = context_of(*(panel(f"p{k}", (n, n), (0, n * k), centre=(-50.0, 48.0)) for k in range(4)))
     finder, shot = RobustFinder(), context.shot(event_of())
@@ -189,11 +189,11 @@ def test_larger_pixels_on_the_edges_of_panels_are_no_peaks_and_spots_there_are_f
         light, height = np.full((4, n, n), 1.0), rng.permutation(np.arange(5, n - 5, 16))[:4]
         for p, s in enumerate(height):
             light[p, :, n - 2:] += 25 * np.exp(-0.5 * (ss[:, :2] - s) ** 2)
-        light[:, :, -1] *= 3 * rng.uniform(0.5, 2.0, (4, n))
+        light[:, :, -1] *= 2.5 * rng.lognormal(0.0, 0.8, (4, n))
         peaks = finder(Image(rng.poisson(light).astype(np.float32), np.zeros(0, np.int64)), shot, prepared)
         true = (peaks["fs"] > n - 4) & (np.abs(peaks["ss"] - height[peaks["panel"]] - 0.5) < 2)
         found, foreign = found + true.sum(), foreign + (~true).sum()
-    assert found >= 38 and foreign <= 3
+    assert found >= 38 and foreign <= 4
 
 
 def test_peaks_of_a_real_detector_are_no_denser_on_the_edges_of_its_asics(shared_data):
