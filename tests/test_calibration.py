@@ -1,4 +1,6 @@
 """Raw words to photons: against plain NumPy, against a facility's own result, and against what was put in."""
+from dataclasses import replace
+
 import h5py
 import hdf5plugin  # noqa: F401  the shared data are compressed with its filters
 import numpy as np
@@ -129,6 +131,33 @@ def test_hot_pixels_that_the_run_has_learnt_are_masked():
     learnt = context.wiser(type(context.learnt)(extra={"hot_pixels": hot}))
     photons, _, _ = calibrate(learnt, event_of(np.ones((8, 8), int)))
     np.testing.assert_array_equal(np.isnan(photons), hot)
+
+
+@given(seed=st.integers(0, 2**32 - 1), reverse=st.booleans())
+def test_masks_of_one_event_take_out_its_pixels_and_no_others(seed, reverse):
+    rng = np.random.default_rng(seed)
+    panels = [panel("a", (4, 9), (2, 1), block=1, max_adu=80.0), panel("b", (5, 7), (0, 2), max_adu=80.0),
+              panel("c", (3, 9), (5, 0), max_adu=80.0)]
+    blocks = rng.integers(0, 100, (8, 12)), rng.integers(0, 100, (7, 10))
+    bad = [(b, rng.random(blocks[b].shape) < rng.choice([0.0, 0.2, 1.0])) for b in (0, 1)[:rng.integers(0, 3)]]
+    context, stage = context_of(*panels), Calibration()
+    shot, prepared = context.shot(event_of()), stage.prepare(context)
+    event = replace(event_of(*blocks), masks=tuple(bad[::-1] if reverse else bad))
+    for masks, some in ((dict(bad), event), ({}, event_of(*blocks))):      # the next event has no mask any more
+        image = stage(some, shot, prepared)
+        expected, saturated = np.full((3, 5, 9), np.nan), []
+        for i, p in enumerate(panels):
+            cut = np.s_[p.min_ss:p.min_ss + p.shape[0], p.min_fs:p.min_fs + p.shape[1]]
+            good = ~masks.get(p.block, np.zeros(blocks[p.block].shape, bool))[cut]
+            expected[i, :p.shape[0], :p.shape[1]] = np.where(good, blocks[p.block][cut], np.nan)
+        np.testing.assert_array_equal(image.photons, expected)
+        np.testing.assert_array_equal(image.saturated, np.flatnonzero(expected > 80))
+
+
+def test_a_mask_of_one_event_that_cannot_hold_the_panels_is_bad_data():
+    event = replace(event_of(np.ones((8, 8), int)), masks=((0, np.zeros((8, 7), bool)),))
+    with pytest.raises(BadData, match="mask of shape"):
+        calibrate(flat_context(8), event)
 
 
 # Gain switching

@@ -218,3 +218,36 @@ def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out
                 n_saturated = _repair_jungfrau(words, r, width, pedestal, factor, scale[p], o, flat, saturated,
                                                n_saturated)
     return n_saturated
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def mask_block(bad, panels, layout, out, saturated, first, n_saturated):
+    """Pixels that are bad in this event alone: NaN in the image, and not among the saturated ones.
+
+    Parameters
+    ----------
+    bad : (ss, fs) bool
+        Of the whole block.
+    saturated : (room,) int64
+        Those of this block stand in saturated[first:n_saturated].
+
+    Returns
+    -------
+    int
+        Number of saturated pixels so far.
+    """
+    n_ss, n_fs = out.shape[1], out.shape[2]
+    for k in range(panels.size):
+        p = panels[k]
+        for s in range(layout.shape[p, 0]):
+            row, f0 = bad[layout.corner[p, 0] + s], layout.corner[p, 1]
+            for f in range(layout.shape[p, 1]):
+                if row[f0 + f]:
+                    out[p, s, f] = NAN
+    kept = first
+    for i in range(first, min(n_saturated, saturated.size)):
+        p, rest = saturated[i] // (n_ss * n_fs), saturated[i] % (n_ss * n_fs)
+        if not bad[layout.corner[p, 0] + rest // n_fs, layout.corner[p, 1] + rest % n_fs]:
+            saturated[kept] = saturated[i]
+            kept += 1
+    return kept

@@ -69,11 +69,13 @@ class Calibration:
             If a block is missing or smaller than its panels, or the memory cell is out of range.
         """
         cell = self._cell(event, prepared)
-        scale, n = prepared.scale(shot), 0
+        scale, masks, n = prepared.scale(shot), dict(event.masks), 0
         for block, panels in enumerate(prepared.tables.panels_of_block):
             raw, gains = prepared.tables.block(event.raw, block, self.gain_switching == "agipd")
             offset = prepared.common_mode(raw, panels, cell, shot)
-            n = prepared.convert(raw, gains, panels, cell, scale, offset, n)
+            first, n = n, prepared.convert(raw, gains, panels, cell, scale, offset, n)
+            if block in masks:
+                n = prepared.mask(masks[block], panels, first, n)
         if self.common_mode == "chebyshev" and prepared.pedestal.size > 1:
             subtract_waves(prepared.photons, prepared.tables.layout.shape, self.common_mode_sections)
         if self.photon_threshold is not None:
@@ -144,6 +146,14 @@ class Prepared:
                                      raw.dtype.kind == "f", scale, offset, self.photons, self.saturated, n)
         return calibrate.convert_switching(raw, gains, panels, self.tables.layout, maps, scale, offset, self.kind,
                                            self.photons, self.saturated, n)
+
+    def mask(self, bad, panels, first, n):
+        """Take out what is bad in this event alone; returns the number of saturated pixels that are left."""
+        need = (self.tables.layout.corner[panels] + self.tables.layout.shape[panels]).max(axis=0)
+        if (bad.shape < need).any():
+            raise BadData(f"a mask of shape {bad.shape} cannot hold panels that reach to {tuple(map(int, need))}",
+                          "the event's mask", "check mask_data in the geometry")
+        return calibrate.mask_block(bad, panels, self.tables.layout, self.photons, self.saturated, first, n)
 
 
 def count_photons(photons, one, two):
