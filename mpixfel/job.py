@@ -1,7 +1,7 @@
 """What a run works on: settings made real. Rank 0 looks, the others are told."""
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mpixfel import registry
@@ -14,17 +14,22 @@ from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
 from mpixfel.io.sources import open_growing, open_source
 from mpixfel.model.experiment import Context
+from mpixfel.parallel.shared import share
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings with what they name: geometry, cells, source. Can be pickled; each rank opens its own files."""
+    """Settings with what they name: geometry, cells, source. Can be pickled; each rank opens its own files.
+
+    The calibration constants are not pickled: `shared_context` has them, once on each node.
+    """
 
     settings: Settings
     geometry: object
     cells: tuple
     source: object
-    constants: tuple = ()   # (calibration stage, Constants), the run's own first
+    # (calibration stage, Constants), the run's own first; empty: to be read when asked for
+    constants: list = field(default_factory=list)
 
     @property
     def output(self):
@@ -35,11 +40,15 @@ class Job:
         """Whether further events may come while the run runs, or did in an earlier start of it."""
         return hasattr(self.source, "look")
 
+    def __getstate__(self):
+        return {**self.__dict__, "constants": []}
+
     def context(self):
         """What the stages know before anything is learnt."""
+        constants = self.constants or _constants(self.settings, self.geometry.detector)
         return Context(self.geometry.detector, self.geometry.beam, self.cells, self.source.static_mask(),
-                       self.source.saturation_adu(), seed=self.settings.run.seed, constants=self.constants[0][1],
-                       own_constants=self.constants[1:])
+                       self.source.saturation_adu(), seed=self.settings.run.seed, constants=constants[0][1],
+                       own_constants=tuple(constants[1:]))
 
     def chain(self):
         """The configured module instances, in order."""
@@ -89,6 +98,18 @@ def followed_before(settings):
         return None   # `refuse_other_job` tells of it
 
 
+def shared_context(job, comm):
+    """`job.context()` on every rank; its masks, darks and gains stand once in the memory of each node."""
+    def look():
+        context = job.context()
+        arrays = context.arrays()
+        return context.with_arrays(dict.fromkeys(arrays)), arrays
+
+    context, arrays = share(comm, look)
+    job.constants.clear()       # one copy is enough, on rank 0, too
+    return context.with_arrays(arrays)
+
+
 def by_metrology(geometry, run):
     """The `Geometry` with its panels where `calib_dir` and the corrections to it say."""
     found = metrology.moved(metrology.read_metrology(run.calib_dir), run.quad_translations, run.tile_translations,
@@ -112,7 +133,7 @@ def _constants(settings, detector):
     """(calibration, Constants) of each calibration in use: read once, here, for all ranks."""
     first = settings.stage("calibration")
     others = {settings.seen_by(spec).stage("calibration") for spec in settings.modules} - {first}
-    return tuple((stage, load_constants(stage, detector)) for stage in (first, *sorted(others, key=repr)))
+    return [(stage, load_constants(stage, detector)) for stage in (first, *sorted(others, key=repr))]
 
 
 def _collect(errors, function, *arguments):

@@ -14,7 +14,7 @@ from mpixfel.growth import Growth, wait_for_first
 from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, is_complete, open_output
 from mpixfel.io.segments import CannotWrite, segment_paths
-from mpixfel.job import copy_inputs, open_job, refuse_other_job
+from mpixfel.job import copy_inputs, open_job, refuse_other_job, shared_context
 from mpixfel.kernels import ahead
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
 from mpixfel.modules.powder import IMAGES, Powder
@@ -125,7 +125,7 @@ def open_run(settings):
 
 def prepare(job, comm):
     """The chain of module instances, and the context with what the run has learnt or learns now."""
-    chain, context = on_each(comm, lambda: (job.chain(), job.context()))
+    chain, context = on_each(comm, job.chain), shared_context(job, comm)
     learnt = on_root(comm, read_learnt, job.output)
     progress = Progress(job.output, len(job.source), 0, comm.size, job.settings.verbosity < 0)
     if learnt is None and comm.rank == 0:

@@ -164,6 +164,27 @@ class Context:
         own = [constants for stage, constants in self.own_constants if stage == calibration]
         return replace(self, constants=own[0]) if own else self
 
+    def arrays(self):
+        """{name: array} of what is large and never changes: masks, saturation and constants."""
+        own = {name: getattr(self, name) for name in ("mask", "saturation_adu")}
+        found = {name: array for name, array in own.items() if array is not None}
+        for i, constants in enumerate(self._all_constants()):
+            if constants is not None:
+                found |= {f"{i}.{name}": array for name, array in constants.arrays().items()}
+        return found
+
+    def with_arrays(self, arrays):
+        """The same context, with those of its arrays replaced that are named: by equal ones that stand elsewhere."""
+        first, *others = (constants and constants.with_arrays(
+            {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{i}.")})
+            for i, constants in enumerate(self._all_constants()))
+        own = tuple((stage, constants) for (stage, _), constants in zip(self.own_constants, others))
+        return replace(self, constants=first, own_constants=own, mask=arrays.get("mask", self.mask),
+                       saturation_adu=arrays.get("saturation_adu", self.saturation_adu))
+
+    def _all_constants(self):
+        return (self.constants, *(constants for _, constants in self.own_constants))
+
     def rng(self, event_id):
         """A generator seeded by the event alone: the answer depends neither on the rank nor on their number."""
         return np.random.default_rng([self.seed, event_id.source, event_id.index])

@@ -105,22 +105,16 @@ class Prepared:
         self.unit = constants.unit if constants is not None else "adu"
         bad = bad_pixels(options, context)
         self.tables = Tables(context.detector, bad)
-        self.pedestal, self.factor, self.threshold = (self._map(constants, name)
+        self.pedestal, self.factor, self.threshold = (constant(getattr(constants, name, None), 5)
                                                       for name in ("pedestal", "factor", "threshold"))
         self.n_cells = max(self.pedestal.shape[0], self.factor.shape[0], self.threshold.shape[0])
         saturation = context.saturation_adu
-        self.saturation = np.zeros((1, 1, 1), np.float32) if saturation is None else np.ascontiguousarray(
-            saturation, np.float32)
+        self.saturation = constant(saturation, 3)
         self.noise = constants.noise if constants is not None else None
         self.common_mode = make_common_mode(options, self, context.detector)
         self.photons = np.full(context.detector.stack_shape, np.nan, np.float32)
         self.saturated = np.empty(self.photons.size, np.int64)
         self._sigma = None
-
-    @staticmethod
-    def _map(constants, name):
-        given = getattr(constants, name, None)
-        return np.zeros((1,) * 5, np.float32) if given is None else np.ascontiguousarray(given, np.float32)
 
     def scale(self, shot):
         """(P,) float32: photons per unit of what the maps yield."""
@@ -162,6 +156,16 @@ def count_photons(photons, one, two):
     for image, least, more in zip(photons, one * below, two * below):
         known = ~np.isnan(image)
         image[known] = (image[known] >= least).astype(np.float32) + (image[known] >= more)
+
+
+def constant(given, n_axes):
+    """A float32 map as kernels take it, one number where none is given: not a copy, if it can be helped, and read only.
+
+    Ranks share such maps, and a kernel is compiled anew for an array that may be written to.
+    """
+    values = np.zeros((1,) * n_axes, np.float32) if given is None else np.ascontiguousarray(given, np.float32).view()
+    values.flags.writeable = False
+    return values
 
 
 def bad_pixels(options, context):
