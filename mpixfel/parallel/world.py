@@ -16,6 +16,8 @@ def world():
     Raises `MpixfelError` where no MPI library can be loaded, or where an mpirun of another MPI has started the ranks:
     each would be alone, and do everything.
     """
+    # Memory is shared within nodes only. Open MPI 5 looks for UCX windows first, and complains where UCX has no network.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
