@@ -25,7 +25,9 @@ SECONDS_IN_RANGE = 1.0
 # Longest time a range should last on P ranks: keeps rank 0 below 5 % busy at 20 us a request.
 MASTER_SECONDS_PER_REQUEST = 20e-6
 MASTER_SHARE = 0.05
+# A look over the counters of 10000 ranks takes 0.25 ms: the more ranks, the fewer looks.
 SECONDS_BETWEEN_LOOKS = 0.005
+RANKS_LOOKED_AT_SO_OFTEN = 1000
 
 
 def probe_status():
@@ -100,6 +102,7 @@ class Schedule:
         self.flush_due, self.progress, self.end = flush_due, progress, end
         works = comm.size <= RANKS_WITH_WORKING_MASTER if working_master is None else working_master
         self.master_works = works or comm.size == 1
+        self.pause = SECONDS_BETWEEN_LOOKS * max(1.0, comm.size / RANKS_LOOKED_AT_SO_OFTEN)
         self.pool = Pool(indices, comm.size - (not self.master_works), chunk, largest) if comm.rank == 0 else None
         self.growth, self.stopped = growth, False
         self.waited_s = self.flushed_s = 0.0
@@ -145,7 +148,7 @@ class Schedule:
             self.handed[worker] += stop - start
             self._send(worker, WORK, start, stop)
         moment = time.perf_counter()
-        if self.sums[STOP] or moment - self.looked >= SECONDS_BETWEEN_LOOKS:
+        if self.sums[STOP] or moment - self.looked >= self.pause:
             self.looked = moment
             self._look()
         return heard
