@@ -55,11 +55,13 @@ def better(score, best):
     moved_only = score.trial.options == best.trial.options
     clearly = max(1, round(0.03 * score.events))
     return score.indexed >= best.indexed + clearly or (
-        moved_only and score.indexed >= best.indexed and (score.peaks_indexed > best.peaks_indexed or centred(score, best)))
+        moved_only and score.indexed >= best.indexed
+        and (score.peaks_indexed > best.peaks_indexed or centred(score, best)))
 
 
 def centred(score, best):
-    """Whether lattices lie at least twice as near to where the trial has put the detector, and explain what they did."""
+    """Whether lattices lie at least twice as near to where the trial has put the detector, and explain what they
+    did."""
     off = lambda s: (np.hypot(*s.beam_shift_m), abs(s.distance_scale - 1))
     pairs = list(zip(off(score), off(best)))
     return (score.peaks_indexed > 0.97 * best.peaks_indexed and all(now <= before for now, before in pairs)
@@ -130,7 +132,8 @@ def indexing_trials(job, best):
 
 
 def changed(job, trial):
-    """The job with a trial's settings and geometry; the settings hold for module instances with stages of their own, too."""
+    """The job with a trial's settings and geometry; the settings hold for module instances with stages of their own,
+    too."""
     settings, options = job.settings, trial.options
     modules = tuple(replace(spec, stages=tried(spec.stages, options)) for spec in settings.modules)
     return replace(job, settings=replace(settings, stages=tried(settings.stages, options), modules=modules),
@@ -168,16 +171,19 @@ def judged(job, comm, trial, positions):
     lattices = np.concatenate([np.zeros((0, 5)), *(row[1] for row in rows)])
     middle = np.median(lattices, axis=0) if len(lattices) else np.full(5, np.nan)
     return Score(trial, len(rows), sum(o in (Outcome.hit, Outcome.indexed) for o in outcomes),
-                 sum(o == Outcome.indexed for o in outcomes), len(lattices), int(lattices[:, 0].sum()), float(middle[1]),
+                 sum(o == Outcome.indexed for o in outcomes), len(lattices), int(lattices[:, 0].sum()),
+                 float(middle[1]),
                  tuple(map(float, middle[2:4])), float(middle[4]), 1e3 * sum(spent) / max(1, len(rows)))
 
 
 def sample(job, positions):
-    """[(outcome, (n, 5) peaks indexed, rmsd, beam shift x and y, distance scale of the lattices)] of this rank's events."""
+    """[(outcome, (n, 5) peaks indexed, rmsd, beam shift x and y, distance scale of the lattices)] of this rank's
+    events."""
     chain, context = [m for m in job.chain() if m.learns], job.context()
     rounds.begin(chain, context)
     records = [attempt(int(p), job, chain, context) for p in positions]
-    columns = lambda t: np.column_stack([t["n_indexed"], t["rmsd"], t["beam_shift"], t["distance_scale"]]).reshape(-1, 5)
+    columns = lambda t: np.column_stack([t["n_indexed"], t["rmsd"], t["beam_shift"], t["distance_scale"]]).reshape(-1,
+                                                                                                                   5)
     return [(r.outcome, columns(r.lattices)) for r in records]
 
 
@@ -188,7 +194,8 @@ def configuration(job, trial, geometry_path, output):
     for section, options in job.settings.resolved().items():
         values = {name: item["value"] for name, item in options.items() if item["origin"] != "default"}
         own = specs[section].stages if section in specs else ()
-        values |= {name if where == section else f"{where}.{name}": value for (where, name), value in trial.options.items()
+        values |= {name if where == section else f"{where}.{name}": value
+                   for (where, name), value in trial.options.items()
                    if where == section or where in own}
         if section == "mpixfel":
             values |= {"output": str(output), **({"geometry": str(geometry_path)} if geometry_path else {})}
@@ -218,4 +225,5 @@ def absolute(value):
 
 def written(value):
     """A value as run.cfg has it."""
-    return " ".join(f'"{v}"' if " " in str(v) else str(v) for v in value) if isinstance(value, (list, tuple)) else str(value)
+    return " ".join(f'"{v}"' if " " in str(v) else str(v) for v in value) if isinstance(value,
+                                                                                        (list, tuple)) else str(value)

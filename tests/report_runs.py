@@ -53,7 +53,8 @@ def draw_events(n, rng):
     events = np.zeros(n, segments.SEGMENT_EVENT)
     kind = rng.choice([Outcome.miss, Outcome.hit, Outcome.indexed], n, p=[0.5, 0.1, 0.4])
     events["outcome"], events["index"], events["position"] = kind, np.arange(n), np.arange(n)
-    events["reason"] = np.select([kind == Outcome.miss, kind == Outcome.hit], [Reason.too_few_peaks, Reason.no_cell_found])
+    events["reason"] = np.select([kind == Outcome.miss, kind == Outcome.hit],
+                                 [Reason.too_few_peaks, Reason.no_cell_found])
     events["stopped_by"] = np.select([kind == Outcome.miss, kind == Outcome.hit], [1, 2])
     events["timestamp"] = 1_700_000_000_000_000_000 + 10_000_000 * np.arange(n)
     events["photon_energy"], events["distance"] = ENERGY_EV + rng.normal(0, 5, n), CLEN_M
@@ -113,9 +114,11 @@ def make_run(folder, n=200, geometry=None, finished=True, seed=0, options=None):
     events["n_text"] = [len(t) for t in texts]
     events["first_text"] = np.cumsum(events["n_text"]) - events["n_text"]
     counts = count_tables(events, peaks, lattices, reflections, shape)
-    segments.write_segment(folder, 0, segments.Piece(events, peaks, lattices, reflections, np.frombuffer(b"".join(texts), np.uint8),
+    segments.write_segment(folder, 0, segments.Piece(events, peaks, lattices, reflections,
+                                                     np.frombuffer(b"".join(texts), np.uint8),
                                                      counts), Alone(), segments.Storage(collective=False))
-    (folder / "job.json").write_text(json.dumps({"n_events": n, "paths": ["/nowhere/run.h5"], "geometry": text, "cells": [],
+    (folder / "job.json").write_text(json.dumps({"n_events": n, "paths": ["/nowhere/run.h5"], "geometry": text,
+                                                 "cells": [],
                                                  "options": {"hitfinding.min_peaks": 4, **(options or {})}}))
     (folder / "status.json").write_text(json.dumps({
         "state": "done" if finished else "running", "total": n, "done": n, "hits": int((events["outcome"] > 0).sum()),

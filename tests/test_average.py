@@ -101,7 +101,8 @@ def test_totals_of_ranks_are_joined_without_touching_what_they_go_on_with():
 
 
 def test_files_of_one_block_and_of_several_are_the_next_runs_darks(tmp_path):
-    for panels, blocks in (((ONE,), 1), ((ONE, Panel("q", (0.01, 0, 0), (PIXEL, 0, 0), (0, PIXEL, 0), (20, 30), 10.0, block=1)), 2)):
+    for panels, blocks in (((ONE,), 1),
+                           ((ONE, Panel("q", (0.01, 0, 0), (PIXEL, 0, 0), (0, PIXEL, 0), (20, 30), 10.0, block=1)), 2)):
         context, images = context_of(*panels), [words(6, seed=s) for s in range(blocks)]
         module = module_of(mean_out=str(tmp_path / "mean"), std_out=str(tmp_path / "std.h5"), max_dirname=str(tmp_path),
                            max_basename="max", address="CxiDs1-0|Cspad-0")
@@ -129,8 +130,10 @@ def test_with_a_dark_of_its_own_the_corrected_image_is_averaged_and_cleaned(tmp_
     context = Context(Detector((ONE,)), Beam(), constants=load_constants(calibration, Detector((ONE,))))
     raw = np.full((40, 30), 105, np.uint16)
     raw[0, 0], raw[5, 5], raw[6, 6] = 2000, 130, 102
-    module = module_of(calibration, {"mod_average:dark": {"calibration.dark_path": "x"}}, mean_out=str(tmp_path / "m.h5"),
-                       flags=("noelastic", "symnoise"), hot_threshold=5.0, elastic_threshold=9.0, symnoise_threshold=4.0)
+    module = module_of(calibration, {"mod_average:dark": {"calibration.dark_path": "x"}},
+                       mean_out=str(tmp_path / "m.h5"),
+                       flags=("noelastic", "symnoise"), hot_threshold=5.0, elastic_threshold=9.0,
+                       symnoise_threshold=4.0)
     module.end(averaged([(raw,)] * 3, context, module), context)
     mean = read_array(str(tmp_path / "m.h5"))
     assert (mean[0, 0], mean[5, 5], mean[6, 6], mean[1, 1]) == (0, 0, 0, pytest.approx(5.0))
@@ -174,7 +177,8 @@ stddev_dirname = .
 stddev_basename = stddev
 """)
     command = [sys.executable, "-m", "mpixfel.cli.main", "-c", "dark.cfg", "--set", "mpixfel.run=2", "-q"]
-    done = subprocess.run(["mpirun", "-n", str(ranks), *command], cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(["mpirun", "-n", str(ranks), *command], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=250)
     assert done.returncode == 0, done.stderr
     for name, truth in (("avg-r0002.h5", images.mean(0)), ("stddev.h5", images.std(0, ddof=1))):
         np.testing.assert_allclose(read_array(str(tmp_path / name)), truth, rtol=1e-6)

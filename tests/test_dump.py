@@ -64,7 +64,8 @@ def block_of(index):
 
 
 def test_the_old_dictionary_is_whole_and_names_are_as_of_old(context, tmp_path):
-    dump(context, out_dirname=str(tmp_path / "out"), out_basename="hit-", out_format="pickle", address="CxiDs1-0|Cspad-0")
+    dump(context, out_dirname=str(tmp_path / "out"), out_basename="hit-", out_format="pickle",
+         address="CxiDs1-0|Cspad-0")
     path = tmp_path / "out" / "hit-20130301060858401.pickle"
     with open(path, "rb") as f:
         found = pickle.load(f)
@@ -159,7 +160,8 @@ def test_a_stack_goes_on_where_a_run_was_ended_or_killed(context, tmp_path):
 
 def test_the_hit_finders_write_dict_writes_what_mod_dump_does(context, tmp_path):
     settings = resolve((), [("mpixfel", key, "x", "") for key in ("source", "geometry", "output")])
-    options = hitfind.Options(dispatch="write_dict", out_dirname=str(tmp_path / "dict"), out_basename="hit-", address="Cspad")
+    options = hitfind.Options(dispatch="write_dict", out_dirname=str(tmp_path / "dict"), out_basename="hit-",
+                              address="Cspad")
     finder = hitfind.ModHitfind("mod_hitfind:a", options, settings)
     event, record = event_and_record()
     finder._write(record, context.shot(event), replace(context, rehearsal=False))

@@ -23,7 +23,8 @@ def cspad():
 
 
 def drawn(seed=0):
-    """A metrology with tilts: 16 sections long along the rows in the upper half, 16 along the columns in the lower one."""
+    """A metrology with tilts: 16 sections long along the rows in the upper half, 16 along the columns in the lower
+    one."""
     rng = np.random.default_rng(seed)
     grid = lambda rows, columns: np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(2, 8, 2)
     centre = np.concatenate([grid(np.arange(2) * 420 + 230, np.arange(8) * 210 + 130),
@@ -43,7 +44,8 @@ print(json.dumps({"areas": [a for q in quadrants for s in q for a in s.corners_a
 
 def test_active_areas_are_those_that_the_old_program_had(calib_dir):
     areas = m.active_areas(m.read_metrology(calib_dir))
-    assert areas[:4].tolist() == [[715, 439, 909, 624], [518, 439, 712, 624], [716, 652, 910, 837], [519, 652, 713, 837]]
+    assert areas[:4].tolist() == [[715, 439, 909, 624], [518, 439, 712, 624], [716, 652, 910, 837],
+                                  [519, 652, 713, 837]]
     assert (areas.min(), areas.max()) == (16, 1750)
 
 
@@ -58,7 +60,8 @@ def test_sections_lie_where_cctbx_puts_them(calib_dir):
     np.testing.assert_allclose(ours.centre.reshape(32, 2), np.mean(old["corners"], axis=1), atol=1e-9)
     # The edge from the first to the last corner is the long side.
     edge = np.array(old["corners"])[:, 3] - np.array(old["corners"])[:, 0]
-    np.testing.assert_allclose((np.degrees(np.arctan2(edge[:, 1], edge[:, 0])) - ours.angle.ravel()) % 360 % 359.999999, 0, atol=1e-5)
+    np.testing.assert_allclose((np.degrees(np.arctan2(edge[:, 1], edge[:, 0])) - ours.angle.ravel()) % 360 % 359.999999,
+                               0, atol=1e-5)
 
 
 def test_the_old_image_shows_every_pixel_where_the_panels_in_right_angles_have_it():
@@ -104,7 +107,8 @@ def test_corrections_of_phil_move_quadrants_and_asics():
     np.testing.assert_array_equal(new.asic_shift[4], expected)
     np.testing.assert_array_equal(new.asic_shift[5], expected + (0, 2))
     old, moved = (m.placed(cspad(), x).geometry(0.0) for x in (metrology, new))
-    np.testing.assert_allclose((moved.origin - old.origin)[4], (-expected[1] * 1e-4, -expected[0] * 1e-4, 0), atol=1e-12)
+    np.testing.assert_allclose((moved.origin - old.origin)[4], (-expected[1] * 1e-4, -expected[0] * 1e-4, 0),
+                               atol=1e-12)
     np.testing.assert_allclose(moved.fs_axis[7], -old.ss_axis[7], atol=1e-12)
     np.testing.assert_array_equal(m.active_areas(new)[5] - m.active_areas(metrology)[5], np.tile(expected + (0, 2), 2))
     with pytest.raises(MpixfelError, match="a CSPAD needs 8"):
@@ -122,13 +126,15 @@ def test_a_geometry_file_of_slac_says_the_same(tmp_path):
             row, column = (metrology.centre[q, s] - 882.5) * m.PIXEL_M * 1e6
             x, y = back @ (np.array((column, -row)) - place)
             angle = metrology.angle[q, s] - 90.0 - 90.0 * q          # of the long side, counted from x
-            lines.append(f"QUAD:V1 {q} SENS2X1:V1 {s} {x:.4f} {y:.4f} 0 {90 * round(angle / 90)} 0 0 {angle - 90 * round(angle / 90):.6f} 0 0")
+            lines.append(f"QUAD:V1 {q} SENS2X1:V1 {s} {x:.4f} {y:.4f} 0 {90 * round(angle / 90)} 0 0 "
+                         f"{angle - 90 * round(angle / 90):.6f} 0 0")
         lines.append(f"CSPAD:V2 0 QUAD:V1 {q} {place[0]} {place[1]} 0 {90 * q} 0 0 0 0 0")
     lines.append("IP 0 CSPAD:V2 0 0 0 -500000 0 0 0 0 0 0")
     (tmp_path / "0-end.data").write_text("\n".join(lines))
     found = m.read_metrology(str(tmp_path / "0-end.data"))
     np.testing.assert_allclose(found.centre, metrology.centre, atol=1e-5)
-    np.testing.assert_allclose(np.exp(1j * np.radians(found.angle)), np.exp(1j * np.radians(metrology.angle)), atol=1e-7)
+    np.testing.assert_allclose(np.exp(1j * np.radians(found.angle)), np.exp(1j * np.radians(metrology.angle)),
+                               atol=1e-7)
 
 
 def test_a_refined_geometry_differs_by_the_quadrants_motion_and_the_metrologys_error(calib_dir, shared_data):
@@ -141,7 +147,8 @@ def test_a_refined_geometry_differs_by_the_quadrants_motion_and_the_metrologys_e
     spread = {}
     for measured in (True, False):
         ours, theirs = (d.geometry(0.0) for d in (m.placed(detector, metrology, measured), detector))
-        middles = [(g.origin + 97 * g.fs_axis + 92.5 * g.ss_axis)[order, :2].reshape(4, 16, 2) / m.PIXEL_M for g in (ours, theirs)]
+        middles = [(g.origin + 97 * g.fs_axis + 92.5 * g.ss_axis)[order, :2].reshape(4, 16, 2) / m.PIXEL_M
+                   for g in (ours, theirs)]
         axes = [(g.fs_axis[order, 0] + 1j * g.fs_axis[order, 1]).reshape(4, 16) for g in (ours, theirs)]
         turn = np.angle(axes[1] / axes[0])
         motion = middles[1].mean(axis=1) - middles[0].mean(axis=1)

@@ -66,7 +66,8 @@ def test_filters_that_cannot_work_say_what_to_do(tmp_path):
 
 def test_lasers_choose_shots():
     on, off, fresh = ({"laser_1_status": s, "laser_1_ms_since_change": t} for s, t in ((1, 5000), (0, 5000), (1, 10)))
-    for wanted, going in (("light", [True, False, False]), ("dark", [False, True, False]), ("other", [False, False, True])):
+    for wanted, going in (("light", [True, False, False]), ("dark", [False, True, False]),
+                          ("other", [False, False, True])):
         m = module("mod_illumination_filter", illumination=wanted)
         assert [passed(m, event(**extra)) for extra in (on, off, fresh)] == going
     m = module("mod_image_dict", laser_1_status=True, laser_wait_time=100.0)
@@ -76,12 +77,14 @@ def test_lasers_choose_shots():
 def test_event_codes_make_lists_that_the_filter_reads(tmp_path):
     parts = []
     for first in (0, 3):
-        m = module("mod_event_code", event_codes=(40, 41), alist_names=("dark.lst", "light.lst"), out_dirname=str(tmp_path))
+        m = module("mod_event_code", event_codes=(40, 41), alist_names=("dark.lst", "light.lst"),
+                   out_dirname=str(tmp_path))
         for i in range(first, first + 3):
             assert passed(m, event(i, event_codes=np.array([90, 40 + i % 2])))
         parts.append(m.totals())
     m.end(m.merge(parts[1], parts[0]), CONTEXT)
-    assert (tmp_path / "light.lst").read_text().split()[0::2] == [timestamp.long_form(STAMP_NS + i * 10**9) for i in (1, 3, 5)]
+    assert (tmp_path / "light.lst").read_text().split()[0::2] == [timestamp.long_form(STAMP_NS + i * 10**9)
+                                                                  for i in (1, 3, 5)]
     again = module("mod_filter", timestamps_path=str(tmp_path / "dark.lst"))
     assert [passed(again, event(i)) for i in range(6)] == [True, False] * 3
 
@@ -110,7 +113,8 @@ def test_the_radial_average_is_the_mean_of_each_ring(tmp_path):
     radius = np.hypot(fs - 20, ss - 20) * PIXEL
     two_theta = np.degrees(np.arctan2(radius, 0.01))
     raw = np.rint(1000 * (1 + two_theta)).astype(np.uint16)
-    m = module("mod_radial_average", out_dirname=str(tmp_path), out_basename="r-", two_theta_low=3.0, two_theta_high=6.0)
+    m = module("mod_radial_average", out_dirname=str(tmp_path), out_basename="r-", two_theta_low=3.0,
+               two_theta_high=6.0)
     e = event(raw=raw)
     record = m.event(e, Record(e.id, 9500.0, 0.01), CONTEXT)
     angle, mean = np.loadtxt(tmp_path / "r-20130301060858401.txt").T

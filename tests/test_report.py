@@ -58,7 +58,8 @@ def test_a_run_that_goes_on_is_told_like_a_finished_one(run, tmp_path, numbers):
     going = digest(Results(make_run(tmp_path / "going", 400, finished=False)))
     assert going["run"]["state"] in ("running", "silent")
     for section in ("cells", "residuals", "spots", "crystals", "along"):
-        assert [f["counts"] for f in going["cells"]] == [f["counts"] for f in numbers["cells"]] if section == "cells" else \
+        assert [f["counts"] for f in going["cells"]] == [f["counts"]
+                                                         for f in numbers["cells"]] if section == "cells" else \
             going[section] == numbers[section]
 
 
@@ -85,9 +86,11 @@ def test_page_and_numbers_tell_the_diagnosis(run, tmp_path, monkeypatch):
     told = page[page.index("<h2>Advice"):page.index("<h2>Plots")]
     assert "<b>The beam is elsewhere</b>" in told and "2 &lt; 3 pixels" in told and "0.75" in told
     advice, = json.loads((tmp_path / "with" / "report.json").read_text())["advice"]
-    assert advice == {"title": found[0].title, "text": found[0].text, "numbers": {"px": 2.5, "of": [1, 2]}, "likelihood": 0.75}
+    assert advice == {"title": found[0].title, "text": found[0].text, "numbers": {"px": 2.5, "of": [1, 2]},
+                      "likelihood": 0.75}
     monkeypatch.setattr(write, "advise", lambda results: [])
-    assert "Nothing is wrong that can be seen" in write_report(run, tmp_path / "none", pdf=False).read_text(encoding="utf-8")
+    assert "Nothing is wrong that can be seen" in write_report(run, tmp_path / "none",
+                                                               pdf=False).read_text(encoding="utf-8")
 
 
 def test_a_run_of_next_to_nothing_but_hits_gets_no_advice_about_hits(tmp_path):
@@ -111,7 +114,8 @@ def test_histograms_leave_out_what_is_not_finite_and_count_what_lies_beyond():
 def test_figures_hold_numbers_that_json_can_say(numbers):
     made = figures(numbers)
     json.dumps(made, allow_nan=False)
-    assert {"rates", "spots", "cell-0", "resolution", "residuals", "beam", "powder", "stages"} <= {f["name"] for f in made}
+    assert {"rates", "spots", "cell-0", "resolution", "residuals", "beam", "powder",
+            "stages"} <= {f["name"] for f in made}
 
 
 def test_comparing_a_run_with_itself_finds_no_difference(run):
@@ -134,7 +138,8 @@ def test_a_browser_draws_all_plots_from_the_file_alone(run, tmp_path):
     page = write_report(run, tmp_path, pdf=False)
     done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                           f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
+                           f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=20000", "--dump-dom",
+                           page.as_uri()],
                           capture_output=True, text=True, timeout=200)
     names = [f["name"] for f in figures(digest(Results(run)))]
     assert f'data-drawn="{len(names)}"' in done.stdout
@@ -142,6 +147,7 @@ def test_a_browser_draws_all_plots_from_the_file_alone(run, tmp_path):
 
 
 def test_the_command_prints_where_the_report_is(run, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "mpixfel.cli.main", "report", str(run), "-o", str(tmp_path), "--no-pdf"],
+    done = subprocess.run([sys.executable, "-m", "mpixfel.cli.main", "report", str(run), "-o", str(tmp_path),
+                           "--no-pdf"],
                           capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "report.html"), done.stderr

@@ -64,8 +64,10 @@ def test_nothing_is_told_without_the_token(server, path):
         assert ask(server, path + wrong, token=False)[0] == 403
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "http://elsewhere.example"}, {"Origin": "null"}, {"Host": "elsewhere.example"},
-                                     {"Host": "127.0.0.1.elsewhere.example:80"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": ""}])
+@pytest.mark.parametrize("headers",
+                         [{"Origin": "http://elsewhere.example"}, {"Origin": "null"}, {"Host": "elsewhere.example"},
+                                     {"Host": "127.0.0.1.elsewhere.example:80"}, {"Sec-Fetch-Site": "cross-site"},
+                          {"Host": ""}])
 def test_other_sites_cannot_ask(server, headers):
     assert ask(server, "/api/status", headers=headers)[0] == 403
 
@@ -103,7 +105,8 @@ def test_an_event_that_is_not_there_is_answered_in_words(server):
 
 
 def test_pixels_images_and_marks_belong_to_the_run(shared_data, tmp_path):
-    """On the simulated frames: the value at a place of the picture is that of the pixel which the geometry puts there."""
+    """On the simulated frames: the value at a place of the picture is that of the pixel which the geometry puts
+    there."""
     import numpy as np
     from mpixfel.io.geometry import read_geometry
     from mpixfel.io.sources import open_source

@@ -29,8 +29,8 @@ const mean = () => {
   for (let i = 0; i < grey.length; i++) if (grey[i]) { sum += data[4 * i]; n++; }
   return sum / n;
 };
-const visible = name => [...document.querySelectorAll("#marks ." + name)].some(e => getComputedStyle(e).display !== "none");
-(async () => {
+const visible = name => [...document.querySelectorAll("#marks ." + name)].some(e => getComputedStyle(e).display !==
+"none"); (async () => {
   await until(() => shown !== null);
   set("kind", "all");
   await until(() => list.length === EVENTS);
@@ -60,7 +60,8 @@ const visible = name => [...document.querySelectorAll("#marks ." + name)].some(e
   for (const [column, line] of [[20, 30], [100, 20], [66, 66], [110, 90]]) {
     at("pixel").textContent = "";
     at("canvas").dispatchEvent(new MouseEvent("click", {bubbles: true,
-      clientX: box.left + (column + 0.5) / shown.columns * box.width, clientY: box.top + (line + 0.5) / shown.rows * box.height}));
+      clientX: box.left + (column + 0.5) / shown.columns * box.width, clientY: box.top + (line + 0.5) / shown.rows *
+      box.height}));
     await until(() => at("pixel").textContent !== "");
     seen.places.push([column, line, at("pixel").textContent]);
   }
@@ -106,9 +107,12 @@ def test_sliders_toggles_pickers_and_clicks_do_what_they_say(run, tmp_path, monk
     server = make_server(run)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-                               "--disable-background-networking", "--disable-component-update", "--window-size=1200,1400",
-                               f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=60000", "--dump-dom", server.url],
+        done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                               "--disable-sync",
+                               "--disable-background-networking", "--disable-component-update",
+                               "--window-size=1200,1400",
+                               f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=60000", "--dump-dom",
+                               server.url],
                               capture_output=True, text=True, timeout=200)
     finally:
         server.shutdown()

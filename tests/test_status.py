@@ -85,7 +85,8 @@ def test_pages_and_lines_fit_the_terminal(tmp_path, columns):
     running_job(tmp_path / ("long" * 20))
     command = [sys.executable, "-m", "mpixfel.cli.main", "status", str(tmp_path / ("long" * 20))]
     for arguments in (command, [*command, command[-1]]):
-        done = subprocess.run(arguments, capture_output=True, text=True, env={"COLUMNS": str(columns), "PATH": "/usr/bin"})
+        done = subprocess.run(arguments, capture_output=True, text=True,
+                              env={"COLUMNS": str(columns), "PATH": "/usr/bin"})
         assert done.returncode == 0, done.stderr
         assert max(map(len, done.stdout.splitlines())) <= columns
         assert "25" in done.stdout

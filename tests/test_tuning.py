@@ -32,13 +32,15 @@ def test_a_place_that_explains_more_peaks_wins_among_equals():
 
 def test_a_place_where_lattices_are_centred_wins_though_chance_explains_a_peak_less():
     off = replace(score(40, 100), beam_shift_m=(2e-4, 1e-4), distance_scale=0.997)
-    there = replace(score(40, 99, Trial("moved", shift_m=(-2e-4, -1e-4))), beam_shift_m=(1e-6, 0.0), distance_scale=0.9999)
+    there = replace(score(40, 99, Trial("moved", shift_m=(-2e-4, -1e-4))), beam_shift_m=(1e-6, 0.0),
+                    distance_scale=0.9999)
     assert better(there, off) and not better(replace(there, peaks_indexed=90), off)
     assert not better(replace(there, distance_scale=1.01), off) and not better(replace(there, indexed=39), off)
 
 
 def test_trials_add_up():
-    trial = Trial().also("a", shift_m=(1e-4, 0), distance_scale=1.01).also("b", {("robust", "max_pixels"): 9}, (1e-4, 2e-4), 0.5)
+    trial = Trial().also("a", shift_m=(1e-4, 0), distance_scale=1.01).also("b", {("robust", "max_pixels"): 9},
+                                                                           (1e-4, 2e-4), 0.5)
     assert trial.options == {("robust", "max_pixels"): 9} and trial.distance_scale == pytest.approx(0.505)
     assert np.allclose(trial.shift_m, (2e-4, 2e-4))
 
@@ -91,11 +93,13 @@ def test_a_trial_holds_for_modules_with_settings_of_their_own_and_paths_stay_whe
     text = configuration(job, trial, None, "/new/out")
     again = resolve(parse_run_cfg(text, "tuned.cfg"), (), "/elsewhere", environment={})
     a, b = (again.seen_by(spec) for spec in again.modules)
-    assert (a.stage("hitfinding").min_peaks, a.stage("hitfinding").finder, b.stage("hitfinding").min_peaks) == (6, "distl", 6)
+    assert (a.stage("hitfinding").min_peaks, a.stage("hitfinding").finder,
+            b.stage("hitfinding").min_peaks) == (6, "distl", 6)
     assert b.stage("indexing").max_lattices == 1
     assert a.stage("calibration").dark_path == "/conf/dark.h5"
     assert (again.run.source, again.run.output) == (("/conf/run.h5",), "/new/out")
-    assert (again.modules[1].options.integration_dirname, again.modules[1].options.integration_basename) == ("/conf/int", "int-")
+    assert (again.modules[1].options.integration_dirname,
+            again.modules[1].options.integration_basename) == ("/conf/int", "int-")
 
 
 def test_a_run_with_beam_and_distance_amiss_is_tuned_to_where_they_are(tmp_path, capsys, monkeypatch):
@@ -105,16 +109,19 @@ def test_a_run_with_beam_and_distance_amiss_is_tuned_to_where_they_are(tmp_path,
         monkeypatch.setattr(tuning, name, fewer(getattr(tuning, name)))
     simulate(SimulateOptions.of("lysozyme", output=str(tmp_path), name="run", frames=10, size=400, pixel_um=150.0,
                                 fluence_ph_per_um2=6e8))
-    (tmp_path / "run.cfg").write_text("[mpixfel]\nsource = run.h5\ngeometry = run-perturbed.geom\ncell = run.cell\noutput = out\n")
+    (tmp_path / "run.cfg").write_text("[mpixfel]\nsource = run.h5\ngeometry = run-perturbed.geom\ncell = "
+                                      "run.cell\noutput = out\n")
     assert main(["tune", "-c", str(tmp_path / "run.cfg"), "--events", "6", "-o", str(tmp_path / "tuned")]) == 0
     told = capsys.readouterr().out
     assert "as given" in told and "best: " in told and "tuned.cfg" in told
-    truth, given, found = (read_geometry(tmp_path / name).detector for name in ("run.geom", "run-perturbed.geom", "tuned/tuned.geom"))
+    truth, given, found = (read_geometry(tmp_path / name).detector
+                           for name in ("run.geom", "run-perturbed.geom", "tuned/tuned.geom"))
     place = lambda detector: np.array(detector.panels[0].origin_m)
     before, after = (np.abs(place(d) - place(truth))[:2] / 150e-6 for d in (given, found))
     assert before.max() > 1 and after.max() < 0.2
     sections, _ = read_run_cfg(tmp_path / "tuned" / "tuned.cfg")
-    assert ("geometry", str(tmp_path / "tuned" / "tuned.geom")) in [(e.key, e.text) for s in sections for e in s.entries]
+    assert ("geometry",
+            str(tmp_path / "tuned" / "tuned.geom")) in [(e.key, e.text) for s in sections for e in s.entries]
     assert main(["-q", "-c", str(tmp_path / "tuned" / "tuned.cfg"), "--set", "mpixfel.report=false", "--set",
                  "mpixfel.learn_hits=0"]) == 0
     assert (Results(tmp_path / "tuned" / "out").events["outcome"] == 2).sum() >= 3

@@ -46,8 +46,10 @@ def followed(tmp_path_factory):
 
 def run_file(path):
     with h5py.File(path) as f:
-        return {key: f[key][:] for key in ("events/timestamp", "events/outcome", "events/first_lattice", "events/n_lattices",
-                                          "lattices/first_reflection", "lattices/n_reflections", "lattices/reciprocal_axes",
+        return {key: f[key][:]
+                for key in ("events/timestamp", "events/outcome", "events/first_lattice", "events/n_lattices",
+                                          "lattices/first_reflection", "lattices/n_reflections",
+                            "lattices/reciprocal_axes",
                                           "reflections/hkl", "reflections/intensity", "reflections/sigma")}
 
 
@@ -80,7 +82,8 @@ def compare(run_path, folder):
     for row, path in zip(rows, files):
         first, n = run["events/first_lattice"][row], run["events/n_lattices"][row]
         with h5py.File(path) as f:
-            np.testing.assert_array_equal(f["lattices/reciprocal_axes"][:], run["lattices/reciprocal_axes"][first:first + n])
+            np.testing.assert_array_equal(f["lattices/reciprocal_axes"][:],
+                                          run["lattices/reciprocal_axes"][first:first + n])
             begin = run["lattices/first_reflection"][first]
             end = begin + run["lattices/n_reflections"][first:first + n].sum()
             for name in ("hkl", "intensity", "sigma"):
@@ -115,7 +118,8 @@ def test_four_ranks_find_the_same(followed):
     bash("mpirun -n 4 mpixfel -q -c run4.cfg --set mpixfel.report=false", followed)
     compare(followed / "results4" / "r0003" / "run.h5", followed / "results4" / "integration")
     assert_same(*(followed / folder / "r0003" / "run.h5" for folder in ("results", "results4")))
-    names = [[p.name for p in sorted((followed / folder / "integration").iterdir())] for folder in ("results", "results4")]
+    names = [[p.name for p in sorted((followed / folder / "integration").iterdir())]
+             for folder in ("results", "results4")]
     assert names[0] == names[1]
 
 

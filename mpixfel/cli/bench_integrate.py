@@ -29,7 +29,8 @@ GOALS = {"refine, 100 spots": 0.2, "whole hit": 12.0, "prediction": 0.5, "predic
 def add_arguments(parser):
     """What is measured."""
     parser.add_argument("--frames", metavar="N", type=int, default=8, help="simulated hits (default: 8)")
-    parser.add_argument("--repeat", metavar="N", type=int, default=7, help="times each is run; the least counts (default: 7)")
+    parser.add_argument("--repeat", metavar="N", type=int, default=7,
+                        help="times each is run; the least counts (default: 7)")
     parser.add_argument("--data", metavar="DIR", default="", help="where the frames are kept (default: nowhere)")
     parser.add_argument("--json", metavar="FILE", default="", help="write the figures there, too")
 

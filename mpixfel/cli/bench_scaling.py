@@ -1,5 +1,5 @@
-"""Process a run with growing numbers of ranks and show how its speed grows: strong scaling (the same events for all) and
-weak scaling (so many events for each rank). Writes scaling.json and scaling.png."""
+"""Process a run with growing numbers of ranks and show how its speed grows: strong scaling (the same events for all)
+and weak scaling (so many events for each rank). Writes scaling.json and scaling.png."""
 import json
 import os
 import shutil
@@ -17,7 +17,8 @@ def add_arguments(parser):
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="configuration of the run (run.cfg)")
     parser.add_argument("--ranks", metavar="N,N,...", default="", help="numbers of ranks (default: powers of two up to "
                         "the ranks of the batch job, or the cores of this machine)")
-    parser.add_argument("--weak", metavar="EVENTS", type=int, default=0, help="events for each rank in weak scaling; 0: none")
+    parser.add_argument("--weak", metavar="EVENTS", type=int, default=0,
+                        help="events for each rank in weak scaling; 0: none")
     parser.add_argument("--launch", metavar="COMMAND", default=os.environ.get("MPIXFEL_LAUNCH", "mpirun"),
                         help="what starts ranks; -n N follows (default: mpirun)")
     parser.add_argument("--output", metavar="DIR", default="scaling", help="folder of the results (default: scaling)")
@@ -89,5 +90,6 @@ def measured(folder, n_ranks, wall_s):
                            "use the mpirun that belongs to this MPI")
     seconds = max(status["updated"] - status["started"], 1e-6)
     parts = scaling.shares(events, n_ranks, seconds)
-    return {"n_ranks": n_ranks, "events": len(events), "seconds": seconds, "startup_s": wall_s - seconds, "wall_s": wall_s,
+    return {"n_ranks": n_ranks, "events": len(events), "seconds": seconds, "startup_s": wall_s - seconds,
+            "wall_s": wall_s,
             "shares": {name: [float(v) for v in values] for name, values in parts.items()}}

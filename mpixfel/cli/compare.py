@@ -18,5 +18,6 @@ def run(args):
     from mpixfel.report.compare import compare, text
 
     found = compare(Results(args.one), Results(args.other))
-    print(json.dumps(found, indent=1, default=str) if args.json else text(found, max(60, shutil.get_terminal_size().columns)))
+    print(json.dumps(found, indent=1, default=str) if args.json
+          else text(found, max(60, shutil.get_terminal_size().columns)))
     return 0

@@ -12,7 +12,8 @@ LEVELS = " .:-=+*#%@"
 def add_arguments(parser):
     """Arguments of `mpixfel diagnose`."""
     parser.add_argument("run", metavar="OUT", help="run directory, of a run finished or not")
-    parser.add_argument("--all", action="store_true", help="try other beam centres, distances and cells even where nearly "
+    parser.add_argument("--all", action="store_true",
+                        help="try other beam centres, distances and cells even where nearly "
                                                            "all hits were indexed")
     parser.add_argument("--json", action="store_true", help="for scripts")
 
@@ -58,7 +59,8 @@ def reasons(results, width):
         name, message = results.told(row)
         first = (str(message).splitlines() or [""])[0]
         lines += [f"  {Reason(reason).name.replace('_', ' ')}: {count}",
-                  *textwrap.wrap(f"such as {name}: {first}", width - 6, initial_indent="    ", subsequent_indent="      ")]
+                  *textwrap.wrap(f"such as {name}: {first}", width - 6, initial_indent="    ",
+                                 subsequent_indent="      ")]
     return lines
 
 
@@ -78,9 +80,11 @@ def panels(found):
     """The panels on which least is explained."""
     if not found or len(found["panels"]["name"]) < 2:
         return []
-    rows = [(e / n, name, e, n) for name, n, e in zip(*(found["panels"][k] for k in ("name", "peaks", "explained"))) if n]
+    rows = [(e / n, name, e, n)
+            for name, n, e in zip(*(found["panels"][k] for k in ("name", "peaks", "explained"))) if n]
     lines = ["", f"peaks by panel, least explained first ({len(rows)} panels with peaks)"]
-    return lines + [f"  {name:<16} {e:>6} of {n:<6} {100 * share:5.1f} %" for share, name, e, n in sorted(rows)[:PANELS_SHOWN]]
+    return lines + [f"  {name:<16} {e:>6} of {n:<6} {100 * share:5.1f} %"
+                    for share, name, e, n in sorted(rows)[:PANELS_SHOWN]]
 
 
 def beam_map(found):
@@ -89,12 +93,13 @@ def beam_map(found):
         return []
     score = found["score"]
     top = max(max(row) for row in score) or 1.0
-    lines = ["", f"beam centre: score of {found['patterns']} patterns as a function of its shift, in pixels (@ = {top:.0f})"]
+    lines = ["", f"beam centre: score of {found['patterns']} patterns as a function of its shift, in pixels (@ = "
+                 f"{top:.0f})"]
     for y, row in reversed(list(zip(found["y_px"], score))):
         lines.append(f"  {y:+7.1f}  " + " ".join(LEVELS[int(max(0.0, v) / top * (len(LEVELS) - 1))] for v in row))
     x = found["x_px"]
-    lines.append(f"           x from {x[0]:+.1f} to {x[-1]:+.1f}; best at {found['best_px'][0]:+.2f}, {found['best_px'][1]:+.2f}: "
-                 f"{found['indexed_best']} indexed, as given {found['indexed_given']}")
+    lines.append(f"           x from {x[0]:+.1f} to {x[-1]:+.1f}; best at {found['best_px'][0]:+.2f}, "
+                 f"{found['best_px'][1]:+.2f}: {found['indexed_best']} indexed, as given {found['indexed_given']}")
     return lines
 
 
@@ -103,7 +108,8 @@ def scales(found):
     if not found:
         return []
     top = max(found["score"]) or 1.0
-    lines = ["", f"distance: score of {found['patterns']} patterns as a function of its scale (best {found['best']:.4f})"]
+    lines = ["",
+             f"distance: score of {found['patterns']} patterns as a function of its scale (best {found['best']:.4f})"]
     step = 2
     return lines + [f"  {s:.3f}  {'#' * round(BAR * max(0.0, v) / top):<{BAR}} {v:8.1f}  {n} indexed"
                     for s, v, n in list(zip(found["scale"], found["score"], found["indexed"]))[::step]]

@@ -6,8 +6,8 @@ from mpixfel.io.pack import pack
 
 def add_arguments(parser):
     """The output directory."""
-    parser.description = ("Join the segments of a complete run to one file: run.h5 then holds everything, sorted by event, "
-                          "and the segments are deleted.")
+    parser.description = ("Join the segments of a complete run to one file: run.h5 then holds everything, sorted by "
+                          "event, and the segments are deleted.")
     parser.add_argument("output", metavar="OUT", help="output directory of a run")
 
 

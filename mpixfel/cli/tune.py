@@ -11,9 +11,11 @@ HELP = "try settings on a sample of events"
 def add_arguments(parser):
     """Arguments of `mpixfel tune`."""
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="configuration (run.cfg)")
-    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[], help="any option of any section")
+    parser.add_argument("--set", metavar="SECTION.KEY=VALUE", action="append", default=[],
+                        help="any option of any section")
     parser.add_argument("--events", metavar="N", type=int, default=60, help="events of the sample (default 60)")
-    parser.add_argument("-o", "--output", metavar="DIR", default="tuned", help="for tuned.cfg and the table (default tuned)")
+    parser.add_argument("-o", "--output", metavar="DIR", default="tuned",
+                        help="for tuned.cfg and the table (default tuned)")
     for name in ("source", "geometry", "cell"):
         parser.set_defaults(**{name: None})
 
@@ -77,5 +79,6 @@ def finish(job, scores, best, folder):
     (folder / "tune.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     changes = [f"{'.'.join(k)} = {v}" for k, v in best.trial.options.items()]
     changes += ["geometry = " + str(geometry)] if geometry else []
-    print(f"\nbest: {best.indexed} of {best.events} events indexed with " + (", ".join(changes) or "the settings as given"))
+    print(f"\nbest: {best.indexed} of {best.events} events indexed with "
+          + (", ".join(changes) or "the settings as given"))
     print(f"written: {folder / 'tuned.cfg'}")

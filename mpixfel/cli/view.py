@@ -46,7 +46,8 @@ def view_run(args):
         return view_powder(results, folder, args)
     chosen = choose(results, args)
     if not len(chosen):
-        raise MpixfelError("there is no event of that kind", str(results.folder), "mpixfel status tells how many there are")
+        raise MpixfelError("there is no event of that kind", str(results.folder),
+                           "mpixfel status tells how many there are")
     with results.open_source() as source:
         camera = camera_of(results, source)
         rows = {position_of(results, source, row): row for row in chosen}
@@ -109,7 +110,8 @@ def view_powder(results, folder, args):
 
     patterns, shot = stats_of(results).get("powder"), typical_shot(results)
     if shot is None or not patterns or not patterns["n_images"]:
-        raise MpixfelError("the run has no powder pattern yet", str(results.folder), "wait for its first segment, or use --sum")
+        raise MpixfelError("the run has no powder pattern yet", str(results.folder),
+                           "wait for its first segment, or use --sum")
     n = int(patterns["n_images"])
     stacks = {"mean": (f"mean of {n} images", patterns["sum"] / n), "max": (f"maximum of {n} images", patterns["max"])}
     if args.radial:
@@ -214,6 +216,7 @@ def picture(path, image, shot, args, owner, title="", peaks=None, reflections=No
     if args.max_photons and limits is None:
         limits = (contrast(image)[0], args.max_photons)
     cell_axes = lattices["reciprocal_axes"] if args.axes and lattices is not None and len(lattices) else None
-    save_event_picture(path, image, shot, peaks, reflections, title, limits=limits, cell_axes=cell_axes, show_mask=args.mask,
+    save_event_picture(path, image, shot, peaks, reflections, title, limits=limits, cell_axes=cell_axes,
+                       show_mask=args.mask,
                        names=owner.detector.names if args.names else ())
     print(path)

@@ -67,8 +67,8 @@ WITHOUT_EFFECT = {
     "acceptance is by statistics": """
         isoforms.rmsd_target_mm=None isoforms.beam_restraint=None""",
     "panels lie where the geometry file says": """
-        distl.detector_format_version=None distl.detector_tiling=None spotfinder_header_tests=True convention_override=None spot_convention=None
-        integration.use_subpixel_translations=None""",
+        distl.detector_format_version=None distl.detector_tiling=None spotfinder_header_tests=True
+        convention_override=None spot_convention=None integration.use_subpixel_translations=None""",
     "a choice of the old program's printing and files": """
         distl.verbose=False distl.verbosity=1 distl.bins.verbose=False distl.bins.N=20 distl.bins.corner=True
         distl.pdf_output=None distl.csv=None distl.plot.file_name=None spotfinder_verbose=False distl.range=None

@@ -32,20 +32,22 @@ class RunOptions:
     target_cell_centring: tuple[str, ...] = option(("P",), "its centring, one letter for each form",
                                                    choices=tuple("PABCIFRH"))
     known_setting: int | None = option(None, "1: target_cell is triclinic, whatever its metric says", low=1, high=44)
-    calib_dir: str | None = option(None, "optical metrology of a CSPAD, a directory or SLAC's geometry/*-end.data: places "
-                                         "the geometry's panels", unit="path")
-    calib_angles: str = option("measured", "how calib_dir places panels: with the angles as measured, or in right angles and "
-                                           "whole pixels as the old program did", choices=("measured", "right"))
+    calib_dir: str | None = option(None, "optical metrology of a CSPAD, a directory or SLAC's geometry/*-end.data: "
+                                         "places the geometry's panels", unit="path")
+    calib_angles: str = option("measured", "how calib_dir places panels: with the angles as measured, or in right "
+                                           "angles and whole pixels as the old program did",
+                               choices=("measured", "right"))
     quad_translations: tuple[float, ...] = option((), "calib_dir: 8 numbers, by which the quadrants at upper left, upper "
-                                                      "right, lower left, lower right are moved; slow, fast", unit="pixels")
+                                                      "right, lower left, lower right are moved; slow, fast",
+                                                  unit="pixels")
     tile_translations: tuple[float, ...] = option((), "calib_dir: 128 numbers, by which each ASIC is moved; slow, fast",
                                                   unit="pixels")
     subpixel_translations: tuple[float, ...] = option((), "calib_dir: 128 more of them", unit="pixels")
     subpixel_rotations: tuple[float, ...] = option((), "calib_dir: 64 numbers, by which each ASIC is turned about its "
                                                        "centre", unit="degrees")
-    detz_offset: float | None = option(None, "distance at which the detector's encoder reads 0, in place of the geometry's "
-                                             "coffset: holds where the camera length in the files is such a reading, that "
-                                             "is, 0 or less", "mm", low=0.0)
+    detz_offset: float | None = option(None, "distance at which the detector's encoder reads 0, in place of the "
+                                             "geometry's coffset: holds where the camera length in the files is such a "
+                                             "reading, that is, 0 or less", "mm", low=0.0)
     output: str | None = option(None, "directory of the results", unit="path")
     modules: tuple[str, ...] = option(DEFAULT_CHAIN, "module instances that each event passes, in this order")
     events: str = option("", "events to process, START:STOP:STEP, of all events in the order of the sources")
@@ -61,11 +63,11 @@ class RunOptions:
     max_failures: int = option(1000, "the run ends when more events than this have failed", low=0)
     event_timeout_s: float = option(300.0, "an event that takes longer fails; 0: no limit", unit="s", low=0)
     report: bool = option(True, "write report.html, report.json and report.pdf at the end")
-    event_lines: bool = option(False, "print a line for each event: Spotfinder YES HIT ..., or with log_format = json an "
-                                      "object")
+    event_lines: bool = option(False, "print a line for each event: Spotfinder YES HIT ..., or with log_format = json "
+                                      "an object")
     pack: bool = option(False, "join the segments to one file, run.h5, when the run is complete")
-    follow: bool = option(False, "the sources are still being written (HDF5 SWMR, growing datasets and file lists, files "
-                                 "named *.inprogress): process what comes")
+    follow: bool = option(False, "the sources are still being written (HDF5 SWMR, growing datasets and file lists, "
+                                 "files named *.inprogress): process what comes")
     follow_timeout_s: float = option(60.0, "follow: the run ends when nothing has come for so long", unit="s", low=0)
     log_format: str = option("text", "form of the log lines", choices=("text", "json"))
 

@@ -65,9 +65,11 @@ def claim(folder, number):
             return number
         except FileExistsError:
             if asked is not None:
-                raise MpixfelError(f"trial {number} is in use", str(folder), "leave -t out to get the next free") from None
+                raise MpixfelError(f"trial {number} is in use", str(folder),
+                                   "leave -t out to get the next free") from None
         except OSError as e:
-            raise MpixfelError(f"no trial can be made: {e.strerror}", str(folder), "choose another output (-o)") from None
+            raise MpixfelError(f"no trial can be made: {e.strerror}", str(folder),
+                               "choose another output (-o)") from None
 
 
 def files_of(config, trial):

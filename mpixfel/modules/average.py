@@ -38,13 +38,14 @@ class Options(ShotOptions):
     std_out: str = option("", "path of the image of standard deviations", unit="path")
     max_out: str = option("", "path of the image of maxima", unit="path")
     mask_out: str = option("", "path of a mask of bad pixels: 1 dead, 2 hot, 4 noisy, or sums of them", unit="path")
-    quantity: str = option("auto", "what is averaged: raw words, or the image less its dark (ADU); auto: raw, unless this "
-                                   "instance has a dark_path", choices=("auto", "raw", "corrected"))
+    quantity: str = option("auto", "what is averaged: raw words, or the image less its dark (ADU); auto: raw, unless "
+                                   "this instance has a dark_path", choices=("auto", "raw", "corrected"))
     background_path: str = option("", "image to subtract from mean and maximum", unit="path")
     flags: tuple[str, ...] = option((), "what is set to 0 in corrected images: bad pixels (inactive), values above "
-                                        "elastic_threshold (noelastic), hot pixels (nohot), values below noise_threshold "
-                                        "(nonoise), values near 0 (symnoise); skew: images without signal are skipped; "
-                                        "sigma_scaling: in units of the dark's standard deviation", choices=FLAGS)
+                                        "elastic_threshold (noelastic), hot pixels (nohot), values below "
+                                        "noise_threshold (nonoise), values near 0 (symnoise); skew: images without "
+                                        "signal are skipped; sigma_scaling: in units of the dark's standard deviation",
+                                    choices=FLAGS)
     hot_threshold: float | None = option(None, "pixels whose dark is above this, times its median, are set to 0")
     gain_threshold: float | None = option(None, "pixels whose gain map is above this are set to 0")
     noise_threshold: float = option(7.0, "nonoise: values below this are set to 0", "ADU")
@@ -92,8 +93,10 @@ class ModAverage(Calibrated):
             if record.skip:
                 return record
             images = (self._cleaned(record.image.photons, shot),)
-            if "skew" in self.options.flags and (skew := stats.skew(images[0], axis=None, nan_policy="omit")) < LEAST_SKEW:
-                return record.but(skip=Skip("average", Reason.filtered, f"skewness {skew:.3g}"), outcome=Outcome.filtered)
+            if "skew" in self.options.flags and (skew := stats.skew(images[0], axis=None,
+                                                                    nan_policy="omit")) < LEAST_SKEW:
+                return record.but(skip=Skip("average", Reason.filtered, f"skewness {skew:.3g}"),
+                                  outcome=Outcome.filtered)
         if not self.moments:
             self.moments = [Moments(image.shape) for image in images]
         for moments, image in zip(self.moments, images):
@@ -141,7 +144,8 @@ class ModAverage(Calibrated):
     def totals(self):
         if not self.moments:
             return {}
-        found = {"images": np.array(self.images), "distance_m": np.array(self.distance_m), "energy_ev": np.array(self.energy_ev)}
+        found = {"images": np.array(self.images), "distance_m": np.array(self.distance_m),
+                 "energy_ev": np.array(self.energy_ev)}
         for b, moments in enumerate(self.moments):
             found.update({f"{name}_{b}": getattr(moments, name) for name in Moments.NAMES})
         return found
@@ -159,7 +163,8 @@ class ModAverage(Calibrated):
 
     def end(self, totals, context):
         if not totals:
-            raise MpixfelError("no image has reached this module", self.name, "look at what comes before it in `modules`")
+            raise MpixfelError("no image has reached this module", self.name,
+                               "look at what comes before it in `modules`")
         o, n, detector = self.options, int(totals["images"]), context.detector
         paths = {"mean": given_path(o.mean_out, o.avg_dirname, o.avg_basename, ".h5"),
                  "stddev": given_path(o.std_out, o.stddev_dirname, o.stddev_basename, ".h5"),
@@ -174,9 +179,11 @@ class ModAverage(Calibrated):
                     image -= background
                 write_run_image(path, file_image(image, detector), {**facts, "kind": name})
         if o.mask_out:
-            mask = bad_pixel_mask(self._image(totals, "mean", detector), self._image(totals, "stddev", detector), detector,
+            mask = bad_pixel_mask(self._image(totals, "mean", detector), self._image(totals, "stddev", detector),
+                                  detector,
                                   o.hot_sigma, o.noisy_factor)
-            write_run_image(o.mask_out, file_image(mask, detector), {**facts, "kind": "mask: 1 dead, 2 hot, 4 noisy"}, "")
+            write_run_image(o.mask_out, file_image(mask, detector), {**facts, "kind": "mask: 1 dead, 2 hot, 4 noisy"},
+                            "")
 
     def _image(self, totals, name, detector):
         """(P, SS, FS) float64 ADU: mean, stddev or largest."""

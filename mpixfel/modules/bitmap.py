@@ -47,7 +47,8 @@ class ViewOptions(ShotOptions):
 
     out_dirname: str = option("out", "folder of the picture", unit="path")
     out_basename: str = option("view", "its name; .png is added")
-    n_collate: int | None = option(None, "shots shown together: the largest value of each pixel; none: as n_update", low=1)
+    n_collate: int | None = option(None, "shots shown together: the largest value of each pixel; none: as n_update",
+                                   low=1)
     n_update: int = option(120, "shots of a rank between two pictures", low=1)
 
     def __post_init__(self):

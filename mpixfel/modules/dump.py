@@ -16,7 +16,8 @@ class Options(ShotOptions):
     out_dirname: str = option("out", "folder of the images", unit="path")
     out_basename: str = option("", "what their names begin with")
     out_format: str = option("h5", "format of an image file", choices=images.FORMATS)
-    stack: bool = option(False, "gather all images in one CXI file (out_basename + `stack.cxi`), with a geometry beside it")
+    stack: bool = option(False, "gather all images in one CXI file (out_basename + `stack.cxi`), with a geometry "
+                                "beside it")
 
     def __post_init__(self):
         super().__post_init__()

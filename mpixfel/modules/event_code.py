@@ -24,14 +24,16 @@ class Options:
     def __post_init__(self):
         check_options(self)
         if not self.event_codes or len(self.event_codes) != len(self.alist_names):
-            raise MpixfelError(f"{len(self.event_codes)} event codes, {len(self.alist_names)} names of lists", "alist_names",
+            raise MpixfelError(f"{len(self.event_codes)} event codes, {len(self.alist_names)} names of lists",
+                               "alist_names",
                                "give one name for each code")
         for name in self.alist_names:
             check_basename(name, "alist_names")
 
 
 class ModEventCode(Module):
-    """One instance of mod_event_code. A list has a line for each shot that reaches it: timestamp and number of lattices.
+    """One instance of mod_event_code. A list has a line for each shot that reaches it: timestamp and number of
+    lattices.
 
     mod_filter reads such lists. The source must tell `event_codes`, or `laser_code` in their place.
     """

@@ -16,7 +16,8 @@ MILLISECOND_NS = 1_000_000
 class Options:
     """Options of mod_filter."""
 
-    timestamps_path: str = option("", "file with a timestamp in each line: 2013-03-01T06:08Z58.401 or 20130301060858401",
+    timestamps_path: str = option("", "file with a timestamp in each line: 2013-03-01T06:08Z58.401 or "
+                                      "20130301060858401",
                                   unit="path")
     timestamps_interval: tuple[str, ...] = option((), "first and last timestamp that go on; None for an open end")
     negate: bool = option(False, "stop what is listed, instead of all else")
@@ -26,7 +27,8 @@ class Options:
         if bool(self.timestamps_path) == bool(self.timestamps_interval):
             raise MpixfelError("give one of timestamps_path and timestamps_interval", "timestamps_path", "write it")
         if self.timestamps_interval and len(self.timestamps_interval) != 2:
-            raise MpixfelError(f"{len(self.timestamps_interval)} timestamps", "timestamps_interval", "give two, or None")
+            raise MpixfelError(f"{len(self.timestamps_interval)} timestamps", "timestamps_interval",
+                               "give two, or None")
 
 
 class ModFilter(Module):
@@ -40,12 +42,14 @@ class ModFilter(Module):
         if options.timestamps_path:
             self.listed = frozenset(t // MILLISECOND_NS for t in read_timestamps(options.timestamps_path))
         else:
-            ends = [None if t.lower() == "none" else timestamp.parse(t) // MILLISECOND_NS for t in options.timestamps_interval]
+            ends = [None if t.lower() == "none" else timestamp.parse(t) // MILLISECOND_NS
+                    for t in options.timestamps_interval]
             self.first, self.last = ends
 
     def event(self, event, record, context):
         if record.id.timestamp_ns < 0:
-            raise MpixfelError("the events have no timestamps", self.name, "take mod_filter away, or filter by events = ...")
+            raise MpixfelError("the events have no timestamps", self.name,
+                               "take mod_filter away, or filter by events = ...")
         moment = record.id.timestamp_ns // MILLISECOND_NS
         if self.options.timestamps_path:
             within = moment in self.listed
@@ -78,9 +82,10 @@ def read_timestamps(path):
 class IlluminationOptions:
     """Options of mod_illumination_filter."""
 
-    illumination: str = option("light", "which shots go on: dark, all lasers off; light, one on; other, neither for long "
-                                        "enough", choices=("dark", "light", "other"))
-    laser_wait_time: float = option(2000.0, "how long a laser's state must have lasted, where the source tells it", "ms",
+    illumination: str = option("light", "which shots go on: dark, all lasers off; light, one on; other, neither for "
+                                        "long enough", choices=("dark", "light", "other"))
+    laser_wait_time: float = option(2000.0, "how long a laser's state must have lasted, where the source tells it",
+                                    "ms",
                                     low=0.0)
 
     def __post_init__(self):
@@ -98,7 +103,8 @@ class ModIlluminationFilter(Module):
         if not lasers:
             known(event, LASER.format(1))                 # says what the source has instead
         states = [bool(event.extra[LASER.format(n)]) for n in lasers]
-        settled = all(event.extra.get(LASER_WAIT_MS.format(n), float("inf")) >= self.options.laser_wait_time for n in lasers)
+        settled = all(event.extra.get(LASER_WAIT_MS.format(n), float("inf")) >= self.options.laser_wait_time
+                      for n in lasers)
         found = "other" if not settled else "light" if any(states) else "dark"
         if found != self.options.illumination:
             return record.but(skip=Skip("illumination", Reason.filtered, found), outcome=Outcome.filtered)

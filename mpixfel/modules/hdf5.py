@@ -37,7 +37,8 @@ class ModHdf5(Calibrated):
         if record.skip:
             return record
         self.part = self.part or groups.Part(self.options.path)
-        self.part.add(event_stem(record.id), images.corrected_image(record, shot, context.detector, self.options.address))
+        self.part.add(event_stem(record.id),
+                      images.corrected_image(record, shot, context.detector, self.options.address))
         return record
 
     def totals(self):

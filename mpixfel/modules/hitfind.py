@@ -27,8 +27,9 @@ BACKGROUND_STRIDE = 997
 class Options(ShotOptions):
     """Options of mod_hitfind."""
 
-    dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate), write_dict (its "
-                                  "image is written, as mod_dump does)", choices=("nop", "index", "write_dict"))
+    dispatch: str = option("nop", "what is done with a hit: nop (nothing more), index (index and integrate), "
+                                  "write_dict (its image is written, as mod_dump does)",
+                           choices=("nop", "index", "write_dict"))
     negate_hits: bool = option(False, "let the misses pass, and stop the hits")
     out_dirname: str = option("out", "write_dict: folder of the images", unit="path")
     out_basename: str = option("", "write_dict: what their names begin with")
@@ -146,7 +147,8 @@ class ModHitfind(Module):
     def _crystals(self, record, shot, rng):
         """Lattices and reflections of a hit."""
         clock = Clock()
-        found = self.crystal_stages["indexing"](spots_from_peaks(record.peaks, shot), shot, self.prepared["indexing"], rng)
+        found = self.crystal_stages["indexing"](spots_from_peaks(record.peaks, shot), shot, self.prepared["indexing"],
+                                                rng)
         record = record.timed("index", clock.lap())
         if isinstance(found, Skip):
             return record.but(skip=found)
@@ -156,7 +158,8 @@ class ModHitfind(Module):
             return record.but(skip=refined)
         lattices, peaks = refined
         lattices["event"] = np.arange(len(lattices))   # a label that tells afterwards which of them were kept
-        integrated = self.crystal_stages["integration"](record.image, shot, lattices, peaks, self.prepared["integration"])
+        integrated = self.crystal_stages["integration"](record.image, shot, lattices, peaks,
+                                                        self.prepared["integration"])
         record = record.timed("integrate", clock.lap())
         if isinstance(integrated, Skip):
             return record.but(skip=integrated)

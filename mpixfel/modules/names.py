@@ -8,7 +8,8 @@ from mpixfel.model import timestamp
 def check_basename(basename, where):
     """Raise `MpixfelError` for a base name that would leave its folder or hide the file."""
     if "/" in basename or os.sep in basename or "\0" in basename or basename.startswith("."):
-        raise MpixfelError(f"{basename!r} is not a base name", where, "give the folder in " + where.replace("base", "dir"))
+        raise MpixfelError(f"{basename!r} is not a base name", where,
+                           "give the folder in " + where.replace("base", "dir"))
 
 
 def event_stem(event_id):

@@ -17,7 +17,8 @@ class Options(ShotOptions):
 
     out_dirname: str = option("", "folder of the text files, one for each event; none: no files", unit="path")
     out_basename: str = option("", "what their names begin with")
-    two_theta_low: float | None = option(None, "the intensity at this angle is reported", "degrees", low=0.0, high=180.0)
+    two_theta_low: float | None = option(None, "the intensity at this angle is reported", "degrees", low=0.0,
+                                         high=180.0)
     two_theta_high: float | None = option(None, "and at this one", "degrees", low=0.0, high=180.0)
 
     def __post_init__(self):
@@ -71,7 +72,8 @@ class Rings:
         ss, fs = np.mgrid[:stack_shape[1], :stack_shape[2]] + 0.5
         two_theta = np.empty(stack_shape)
         for p in range(stack_shape[0]):
-            x, y, z = (geometry.origin[p, a] + fs * geometry.fs_axis[p, a] + ss * geometry.ss_axis[p, a] for a in range(3))
+            x, y, z = (geometry.origin[p, a] + fs * geometry.fs_axis[p, a] + ss * geometry.ss_axis[p, a]
+                       for a in range(3))
             two_theta[p] = np.arctan2(np.hypot(x, y), z)
         self.width = float(np.linalg.norm(geometry.fs_axis[0]) / np.abs(geometry.origin[:, 2].mean()))
         self.number = (two_theta / self.width).astype(np.int32).reshape(-1)
@@ -94,7 +96,8 @@ def write_curve(path, angle, mean, remarks):
     part = f"{path}.part"
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        np.savetxt(part, np.column_stack([angle, mean]), "%.6f %.6g", header="\n".join((*remarks, "two_theta/degrees photons/pixel")))
+        np.savetxt(part, np.column_stack([angle, mean]), "%.6f %.6g",
+                   header="\n".join((*remarks, "two_theta/degrees photons/pixel")))
         os.replace(part, path)
     except OSError as e:
         raise MpixfelError(f"cannot write: {e.strerror or e}", path, "check the folder and the free space") from e

@@ -23,7 +23,8 @@ def advise(results):
 
 
 def diagnose(results, always=False):
-    """What `mpixfel diagnose` tells: {"findings", "hits", "indexed", "distributions", "beam_map", "scale_scan", "cells"}.
+    """What `mpixfel diagnose` tells: {"findings", "hits", "indexed", "distributions", "beam_map", "scale_scan",
+    "cells"}.
 
     `always`: other settings are tried even where nearly all hits were indexed.
     """
@@ -58,15 +59,16 @@ def _no_hits(events, hits):
         return []                       # a run of next to nothing
     peaks = float(np.median(events["n_peaks"]))
     return [Finding("Hardly any hits",
-                    f"{hits} of {len(events)} events are hits; an event has {peaks:.0f} peaks (median). Look at some images "
-                    "(mpixfel view); where spots are to be seen, lower the hit finder's thresholds (mpixfel tune tries them).",
+                    f"{hits} of {len(events)} events are hits; an event has {peaks:.0f} peaks (median). Look at some "
+                    "images (mpixfel view); where spots are to be seen, lower the hit finder's thresholds (mpixfel "
+                    "tune tries them).",
                     {"hits": hits, "events": len(events), "median_peaks": peaks}, 0.9)]
 
 
 def _no_lattices(evidence):
     peaks = float(np.median(evidence.results.events["n_peaks"][evidence.unindexed]))
     return Finding("The hits do not look like single lattices",
-                   f"Hits without lattice have {peaks:.0f} peaks (median), and neither another beam centre, nor distance, nor cell "
-                   "explains them. They may be powder, salt, many crystals at once, or false peaks: look at some of them "
-                   "(mpixfel view) and raise the hit finder's threshold where peaks are noise.",
+                   f"Hits without lattice have {peaks:.0f} peaks (median), and neither another beam centre, nor "
+                   "distance, nor cell explains them. They may be powder, salt, many crystals at once, or false peaks: "
+                   "look at some of them (mpixfel view) and raise the hit finder's threshold where peaks are noise.",
                    {"median_peaks": peaks}, 0.5)

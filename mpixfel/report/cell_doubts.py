@@ -50,15 +50,17 @@ def _other_cells(evidence, clusters):
         known = [c for c in evidence.cells if same(c, cluster.cell)]
         if known:
             yield Finding("Hits that were not indexed have the run's own cell",
-                          f"{len(cluster.patterns)} of {looked} of them are explained by {told(cluster.cell)}. So it is not the "
-                          "cell: look at the beam centre, the distance, and at what the reasons of these events say.",
+                          f"{len(cluster.patterns)} of {looked} of them are explained by {told(cluster.cell)}. So it "
+                          "is not the cell: look at the beam centre, the distance, and at what the reasons of these "
+                          "events say.",
                           numbers, 0.3 * share)
             continue
         relation = _relation(evidence.cells, cluster.cell)
         given = f" The run's cell is {told(evidence.cells[0])}." if evidence.cells else ""
         yield Finding("Another cell" if evidence.cells else "A cell was found afterwards",
-                      f"{len(cluster.patterns)} of {looked} hits without lattice share the cell {told(cluster.cell)}{relation}."
-                      f"{given} Give it as the cell (mpixfel cell writes it), or beside the first where it is a second form.",
+                      f"{len(cluster.patterns)} of {looked} hits without lattice share the cell "
+                      f"{told(cluster.cell)}{relation}.{given} Give it as the cell (mpixfel cell writes it), or beside "
+                      "the first where it is a second form.",
                       {**numbers, "relation": relation.strip(", ")},
                       float(np.clip(0.35 + 0.6 * share, 0, 0.97) * np.clip(0.5 + evidence.share_unindexed, 0, 1)))
 
@@ -87,8 +89,8 @@ def _axes_off(evidence):
             continue     # all axes off by one factor: that is said of the distance
         refined = np.median(mine, axis=0)
         yield Finding("The cell's axes are off",
-                      f"The lattices' axes differ from the given ones by {', '.join(f'{100 * r:+.2f} %' for r in ratio)}. Put "
-                      f"{' '.join(f'{x:.2f}' for x in refined)} in the cell file.",
+                      f"The lattices' axes differ from the given ones by "
+                      f"{', '.join(f'{100 * r:+.2f} %' for r in ratio)}. Put {' '.join(f'{x:.2f}' for x in refined)} in the cell file.",
                       {"relative": ratio.tolist(), "cell": refined.tolist()},
                       float(np.clip(10 * np.max(np.abs(ratio)), 0.1, 0.4)))
 
@@ -122,8 +124,9 @@ def _too_large(evidence):
         what = (f"axis {'abc'[along[0]]} {WORDS[p]}" if len(along) == 1 else
                 "a centring by " + " ".join(f"{x:.2f}" for x in vector))
         yield Finding("The cell is too large",
-                      f"97 % of {len(indices)} indexed peaks of {told(form)} have indices that a smaller cell explains, too: "
-                      f"{what}. Chance is left {p} times as many places as need be; give the smaller cell.",
+                      f"97 % of {len(indices)} indexed peaks of {told(form)} have indices that a smaller cell "
+                      f"explains, too: {what}. Chance is left {p} times as many places as need be; give the smaller "
+                      "cell.",
                       {"vector": vector.tolist(), "indices": len(indices)}, 0.6)
 
 
@@ -150,14 +153,16 @@ def _too_small(evidence):
             f"a cell {n} times as large"
         yield Finding("The cell is too small",
                       f"{count} of {len(indices)} unexplained peaks of indexed patterns lie at "
-                      f"{' '.join(f'{x:.2f}' for x in conventional)} from lattice points of {told(form)}; {expected:.0f} would by "
-                      f"chance. Try {axis}.",
-                      {"count": count, "expected": expected, "point": conventional.tolist(), "unexplained": len(indices)},
+                      f"{' '.join(f'{x:.2f}' for x in conventional)} from lattice points of {told(form)}; "
+                      f"{expected:.0f} would by chance. Try {axis}.",
+                      {"count": count, "expected": expected, "point": conventional.tolist(),
+                       "unexplained": len(indices)},
                       float(np.clip(0.4 + count / len(indices), 0, 0.9)))
 
 
 def _at_fraction(indices, n):
-    """(peaks there, expected by chance, the point, n): of the points with coordinates of multiples of 1/n the fullest."""
+    """(peaks there, expected by chance, the point, n): of the points with coordinates of multiples of 1/n the
+    fullest."""
     grid = np.array([p for p in np.ndindex(n, n, n) if any(p)]) / n
     off = indices[:, None] - grid
     near = np.all(np.abs(off - np.rint(off)) < HALF_WIDTH, axis=2).sum(axis=0)
@@ -180,13 +185,15 @@ def _by_reason(evidence):
     if few >= 0.25 * n:
         typical = float(np.median(events["n_peaks"][evidence.unindexed]))
         yield Finding("Too few spots",
-                      f"{few} of {n} hits without lattice hold too few spots to tell this cell from chance (median of those not "
-                      f"indexed: {typical:.0f} peaks). Let the hit finder find weaker spots (see mpixfel tune), or ask more "
-                      "peaks of a hit: then they are misses.", {"events": few, "of": n, "median_peaks": typical},
+                      f"{few} of {n} hits without lattice hold too few spots to tell this cell from chance (median of "
+                      f"those not indexed: {typical:.0f} peaks). Let the hit finder find weaker spots (see mpixfel "
+                      f"tune), or ask more peaks of a hit: then they are misses.",
+                      {"events": few, "of": n, "median_peaks": typical},
                       0.2 + 0.4 * few / n)
     refused = count(Reason.refinement_diverged, Reason.too_few_indexed, Reason.wrong_lattice)
     if refused >= 0.25 * n:
         yield Finding("Lattices were found and refused in refinement",
-                      f"{refused} of {n} hits without lattice had one that refinement refused. The cell's symmetry or centring may "
-                      "be wrong, or panels stand elsewhere than the geometry says.", {"events": refused, "of": n},
+                      f"{refused} of {n} hits without lattice had one that refinement refused. The cell's symmetry or "
+                      f"centring may be wrong, or panels stand elsewhere than the geometry says.",
+                      {"events": refused, "of": n},
                       0.15 + 0.3 * refused / n)

@@ -30,7 +30,8 @@ def cell_rows(results, search=False):
     """
     rows, table = refined(results), results.learnt.extra.get(CLUSTERS)
     if table:
-        rows += [CellRow(cell, spread, n, int(table["n_patterns"]), FIRST_HITS) for cell, spread, n in cells_of_table(table)]
+        rows += [CellRow(cell, spread, n, int(table["n_patterns"]), FIRST_HITS)
+                 for cell, spread, n in cells_of_table(table)]
     if search or not rows:
         evidence = gather(results)
         looked = len(evidence.worth_a_survey(unindexed_only=True))

@@ -77,14 +77,16 @@ def strength(digest):
 
 
 def events(one, other):
-    """How the events of both ended: {"table": [(outcome, outcome, events)], "only": [names that one run alone indexed]}."""
+    """How the events of both ended: {"table": [(outcome, outcome, events)], "only": [names that one run alone
+    indexed]}."""
     rows = [{(key, int(e["index"])): (int(e["outcome"]), row) for row, (e, key) in enumerate(zip(r.events, files(r)))}
             for r in (one, other)]
     common = sorted(set(rows[0]) & set(rows[1]))
     pairs = np.array([[rows[k][key][0] for k in (0, 1)] for key in common], int).reshape(-1, 2)
     kinds, counts = np.unique(pairs, axis=0, return_counts=True)
     only = [[r.told(rows[k][key][1])[0] + f" (event {rows[k][key][1]})" for key, pair in zip(common, pairs)
-             if pair[k] == Outcome.indexed and pair[1 - k] != Outcome.indexed][:LISTED] for k, r in enumerate((one, other))]
+             if pair[k] == Outcome.indexed and pair[1 - k] != Outcome.indexed][:LISTED]
+            for k, r in enumerate((one, other))]
     return {"common": len(common), "alone": [len(r) - len(common) for r in rows], "only": only,
             "table": [(Outcome(a).name, Outcome(b).name, int(n)) for (a, b), n in zip(kinds, counts)]}
 
@@ -118,7 +120,8 @@ def text(found, width=80):
             lines += [f"indexed in {which} alone, for example:"] + ["  " + short(n, width - 3) for n in rest[:LISTED]]
     lines += ["", "settings that differ" if found["settings"] else "the settings are the same"]
     for key, a, b in found["settings"]:
-        lines += ["  " + key, *(f"    {which}  " + short(shown(v), width - 8, end=True) for which, v in zip("AB", (a, b)))]
+        lines += ["  " + key,
+                  *(f"    {which}  " + short(shown(v), width - 8, end=True) for which, v in zip("AB", (a, b)))]
     common = max(1, found["events"]["common"])
     share = [percent(sum(row[2] for row in found["events"]["table"] if row[k] == "indexed") / common) for k in (0, 1)]
     return "\n".join([f"A  {found['runs'][0]}", f"B  {found['runs'][1]}", "", *lines, "",

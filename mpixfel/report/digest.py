@@ -115,7 +115,8 @@ def typical(events, kind, first):
 def along(events):
     """Hit and indexing rate along the run, in blocks, against time where events have one."""
     blocks = np.array_split(np.arange(len(events)), max(1, min(200, len(events) // EVENTS_A_BLOCK)))
-    share = lambda *outcomes: [plain(np.isin(events["outcome"][b], outcomes).mean()) if len(b) else None for b in blocks]
+    share = lambda *outcomes: [plain(np.isin(events["outcome"][b], outcomes).mean()) if len(b) else None
+                               for b in blocks]
     out = {"events": [float(b.mean()) if len(b) else 0.0 for b in blocks], "n": [len(b) for b in blocks],
            "hit_rate": share(Outcome.hit, Outcome.indexed), "indexed_rate": share(Outcome.indexed)}
     stamps = events["timestamp"]
@@ -157,7 +158,8 @@ def cells(lattices, results):
                     "spread": plain(spread), "fixed": [bool(s < 1e-6 * m) for s, m in zip(spread, mean)],
                     "counts": [c.tolist() for c, _ in shown], "edges": [plain(e) for _, e in shown],
                     "points": [plain(column) for column in sampled(mine).T],
-                    "lattice_type": given.lattice_type if given else "", "space_group": given.space_group if given else "",
+                    "lattice_type": given.lattice_type if given else "",
+                    "space_group": given.space_group if given else "",
                     "centring": given.centring if given else ""})
     return out
 
@@ -189,7 +191,8 @@ def beam(lattices):
     if not len(lattices):
         return {"n": 0}
     some = sampled(np.column_stack([lattices["event"], shift, scale]))
-    return {"n": len(lattices), "shift_um": {"x": plain(some[:, 1]), "y": plain(some[:, 2])}, "event": plain(some[:, 0]),
+    return {"n": len(lattices), "shift_um": {"x": plain(some[:, 1]), "y": plain(some[:, 2])},
+            "event": plain(some[:, 0]),
             "mean_um": plain(np.median(shift, axis=0)), "spread_um": plain(robust_mean(shift)[1]),
             "distance_percent": histogram(scale, "distance, refined minus given", "%")}
 
@@ -221,7 +224,8 @@ def residuals(results, stats):
              + np.asarray(maps["mean_ss"])[at][:, None] * geometry.ss_axis[panel])[:, :2] / pixel[:, None]
     weight, radius = count[at], np.hypot(place[:, 0], place[:, 1])
     outward = place[:, :2] / np.maximum(radius, 1e-9)[:, None]
-    parts = {"radial": (arrow * outward).sum(1), "tangential": outward[:, 0] * arrow[:, 1] - outward[:, 1] * arrow[:, 0],
+    parts = {"radial": (arrow * outward).sum(1),
+             "tangential": outward[:, 0] * arrow[:, 1] - outward[:, 1] * arrow[:, 0],
              "rms": np.asarray(maps["rms"])[at]}
     edges = np.linspace(0, radius.max() * 1.0001, 21)
     total, _ = np.histogram(radius, edges, weights=weight)
@@ -254,7 +258,8 @@ def times(events, stats):
         order = order[np.linspace(0, len(order) - 1, RANKS_SHOWN).astype(int)]
     total = np.asarray(stats["time_by_stage"], float)
     return {"stages": STAGES, "seconds": plain(total), "ms_an_event": plain(1e3 * total / max(1, n)),
-            "ranks": {"rank": np.asarray(ranks["rank"])[order].tolist(), "n": np.asarray(ranks["n_events"])[order].tolist(),
+            "ranks": {"rank": np.asarray(ranks["rank"])[order].tolist(),
+                      "n": np.asarray(ranks["n_events"])[order].tolist(),
                       "ms_an_event": plain(per_event[order])}}
 
 

@@ -99,7 +99,8 @@ def gather(results):
     for row in np.sort(rows):
         event = SimpleNamespace(clen_m=events["distance"][row] - detector.distance_m(0.0),
                                 photon_energy_ev=float(events["photon_energy"][row]), shift_m=(0.0, 0.0))
-        looks.append(Look(int(row), learnt.shot(event), given.shot(event), results.peaks(row), results.lattices_of(row)))
+        looks.append(Look(int(row), learnt.shot(event), given.shot(event), results.peaks(row),
+                          results.lattices_of(row)))
     return Evidence(results, tuple(looks))
 
 

@@ -50,7 +50,8 @@ def tell_peaks(peaks, out):
     if len(peaks):
         out("    panel      fs      ss   photons     sigma     1/d (1/angstrom)")
     for p in peaks[:ROWS_SHOWN]:
-        out(f"    {p['panel']:5d} {p['fs']:7.1f} {p['ss']:7.1f} {p['intensity']:9.1f} {p['sigma']:9.1f} {p['resolution']:10.4f}")
+        out(f"    {p['panel']:5d} {p['fs']:7.1f} {p['ss']:7.1f} {p['intensity']:9.1f} {p['sigma']:9.1f} "
+            f"{p['resolution']:10.4f}")
 
 
 def tell_lattices(record, out):
@@ -61,4 +62,5 @@ def tell_lattices(record, out):
         rows = record.reflections[record.reflections["lattice"] == k]
         if len(rows):
             strong = (rows["intensity"] > 3 * rows["sigma"]).sum()
-            out(f"    {len(rows)} reflections integrated, {strong} above 3 sigma, to 1/d {rows['resolution'].max():.4f}")
+            out(f"    {len(rows)} reflections integrated, {strong} above 3 sigma, to 1/d "
+                f"{rows['resolution'].max():.4f}")

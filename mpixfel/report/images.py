@@ -85,7 +85,8 @@ def draw_image(axes, image, shot, peaks=None, reflections=None, title="", names=
     if cell_axes is not None:
         _draw_axes(axes, cell_axes, picture.extent_mm)
     for name, corners in zip(names, outline_mm(shot.geometry)):
-        axes.annotate(name, corners[:4].mean(0), fontsize=5, ha="center", va="center", color="#005f73").set_clip_on(True)
+        axes.annotate(name, corners[:4].mean(0), fontsize=5, ha="center", va="center",
+                      color="#005f73").set_clip_on(True)
     axes.plot(0, 0, "+", color="#7a5195", ms=8)
     axes.set_xlim(picture.extent_mm[0], picture.extent_mm[1])
     axes.set_ylim(picture.extent_mm[2], picture.extent_mm[3])
@@ -122,7 +123,8 @@ def save_profile_picture(path, inverse_d, lines, title):
     axes = figure.subplots()
     styles = ("-", "--", ":", "-.")
     for k, (name, values) in enumerate(lines.items()):
-        axes.plot(inverse_d, values, styles[k // 7 % 4], lw=1.2, color=LATTICE_COLOURS[k % 7], label=name if k < 12 else None)
+        axes.plot(inverse_d, values, styles[k // 7 % 4], lw=1.2, color=LATTICE_COLOURS[k % 7],
+                  label=name if k < 12 else None)
     axes.set(xlabel="1/d (1/Å)", ylabel="mean photons a pixel", title=title, xlim=(0, inverse_d[-1]), ylim=(0, None))
     above = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
     ticks = [d for d in (20, 10, 6, 5, 4, 3.5, 3, 2.5, 2.2, 2, 1.8, 1.6, 1.4, 1.2, 1) if 1 / d < inverse_d[-1]]

@@ -21,7 +21,8 @@ from mpixfel.report.status import state_of
 KEPT_IMAGES = 4
 LISTED = 500          # most events of a list
 LOOK_AGAIN_S = 2.0
-KINDS = {"all": None, "indexed": (Outcome.indexed,), "unindexed": (Outcome.hit,), "hits": (Outcome.hit, Outcome.indexed),
+KINDS = {"all": None, "indexed": (Outcome.indexed,), "unindexed": (Outcome.hit,),
+         "hits": (Outcome.hit, Outcome.indexed),
          "misses": (Outcome.miss,), "failed": (Outcome.failed,)}
 
 
@@ -39,7 +40,8 @@ class Run:
         if time.monotonic() - self.looked > LOOK_AGAIN_S:
             self.looked = time.monotonic()
             final = self.folder / "run.h5"
-            key = (final.stat().st_mtime_ns if final.is_file() else 0, len(list((self.folder / "segments").glob("*.h5"))))
+            key = (final.stat().st_mtime_ns if final.is_file() else 0,
+                   len(list((self.folder / "segments").glob("*.h5"))))
             if key != self.key:
                 self.key, self.now, self.images, self.drawn = key, Results(self.folder), OrderedDict(), None
         return self.now
@@ -58,13 +60,15 @@ class Run:
             return self.drawn
 
     def events(self, kind="all", first=0):
-        """{"total", "rows": [[row, outcome, peaks, lattices, peaks indexed]]} of a kind of events, from the `first` on."""
+        """{"total", "rows": [[row, outcome, peaks, lattices, peaks indexed]]} of a kind of events, from the `first`
+        on."""
         if kind not in KINDS:
             raise MpixfelError(f"there is no kind of events {kind!r}", "", "one of: " + ", ".join(KINDS))
         with self.lock:
             results = self.results()
             events, lattices = results.events, results.lattices
-            rows = np.arange(len(events)) if KINDS[kind] is None else np.flatnonzero(np.isin(events["outcome"], KINDS[kind]))
+            rows = np.arange(len(events)) if KINDS[kind] is None else np.flatnonzero(np.isin(events["outcome"],
+                                                                                             KINDS[kind]))
             explained = np.bincount(lattices["event"], lattices["n_indexed"], len(events)).astype(int)
             some = rows[first:first + LISTED]
             return {"total": len(rows), "rows": [[int(r), Outcome(events["outcome"][r]).name, int(events["n_peaks"][r]),
@@ -116,7 +120,8 @@ class Run:
         """(photons, shot, assembled picture, limits) of an event, the last few kept."""
         results = self.results()
         if not 0 <= row < len(results.events):
-            raise MpixfelError(f"there is no event {row}", str(self.folder), f"events are counted from 0 to {len(results.events) - 1}")
+            raise MpixfelError(f"there is no event {row}", str(self.folder),
+                               f"events are counted from 0 to {len(results.events) - 1}")
         if row not in self.images:
             if self.camera is None:
                 self.source = results.open_source()

@@ -86,8 +86,9 @@ def event_line(record, number, rank, threshold, form="text"):
     """
     hit = record.outcome in (Outcome.hit, Outcome.indexed)
     if form == "text":
-        return (f"Subprocess {rank:02d}: Spotfinder {'YES HIT' if hit else 'NO  HIT'} image #{number:05d} @ {record.id.name}; "
-                f"{len(record.peaks)} spots {'>=' if len(record.peaks) >= threshold else '<'} {threshold}"
+        return (f"Subprocess {rank:02d}: Spotfinder {'YES HIT' if hit else 'NO  HIT'} image #{number:05d} @ "
+                f"{record.id.name}; {len(record.peaks)} spots {'>=' if len(record.peaks) >= threshold else '<'} "
+                f"{threshold}"
                 + (f"; {len(record.lattices)} lattices" if len(record.lattices) else ""))
     return json.dumps({"event": number, "name": record.id.name, "rank": rank, "outcome": record.outcome.name,
                        "reason": record.skip.reason.name if record.skip else "none", "stopped_by": record.stopped_by,

@@ -60,9 +60,11 @@ def layers(shot, canvas, peaks, reflections):
     for k in np.unique(reflections["lattice"]):
         mine = reflections[reflections["lattice"] == k]
         groups.append(f'<path class="predictions" stroke="{LATTICE_COLOURS[int(k) % len(LATTICE_COLOURS)]}" '
-                      f'd="{circles(on_detector(mine), round(0.7 * mark, 2))}"><title>lattice {int(k) + 1}</title></path>')
+                      f'd="{circles(on_detector(mine), round(0.7 * mark, 2))}"><title>lattice '
+                      f'{int(k) + 1}</title></path>')
     if len(peaks):
-        groups.append(f'<path class="peaks" d="{squares(on_detector(peaks), round(mark, 2))}"><title>peaks</title></path>')
+        groups.append('<path class="peaks" '
+                      f'd="{squares(on_detector(peaks), round(mark, 2))}"><title>peaks</title></path>')
     return "".join(groups)
 
 

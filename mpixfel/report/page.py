@@ -37,7 +37,8 @@ def page(digest, figures, samples, powders):
                 ("Plots", '<div class="grid">' + "".join(map(slot, figures)) + "</div>"),
                 ("Events", toggles() + pictures(samples) if samples else ""),
                 ("Powder patterns", pictures(powders) if powders else ""),
-                ("How it was run", facts_table(digest)), ("Configuration", configuration_tables(digest["configuration"]))]
+                ("How it was run", facts_table(digest)),
+                ("Configuration", configuration_tables(digest["configuration"]))]
     body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections if text)
     run = digest["run"]
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -81,7 +82,8 @@ def cell_table(forms):
         return ""
     head = "".join(f"<th class='n'>{n}</th>" for n in ("a (Å)", "b (Å)", "c (Å)", "α (°)", "β (°)", "γ (°)"))
     rows = "".join(
-        f"<tr><td>{escape(f['space_group'] or f['lattice_type'] or 'form ' + str(f['form'] + 1))}</td><td class='n'>{f['lattices']}</td>"
+        f"<tr><td>{escape(f['space_group'] or f['lattice_type'] or 'form ' + str(f['form'] + 1))}</td><td "
+        f"class='n'>{f['lattices']}</td>"
         + "".join(f"<td class='n'>{m:.3f}{'' if fixed else f' ± {s:.3f}'}</td>"
                   for m, s, fixed in zip(f["mean"], f["spread"], f["fixed"])) + "</tr>" for f in forms)
     return f"<table><tr><th>cell</th><th class='n'>lattices</th>{head}</tr>{rows}</table>"
@@ -123,7 +125,8 @@ def slot(figure):
 
 def toggles():
     """Switches of the marks on pictures."""
-    names = (("peaks", "peaks (squares)"), ("predictions", "predictions (circles, a colour a lattice)"), ("rings", "rings"))
+    names = (("peaks", "peaks (squares)"), ("predictions", "predictions (circles, a colour a lattice)"),
+             ("rings", "rings"))
     return "<p class='toggles'>" + "".join(f"<label><input type='checkbox' checked value='{n}'> {t}</label>"
                                            for n, t in names) + "click a picture to enlarge it</p>"
 
@@ -131,7 +134,8 @@ def toggles():
 def pictures(items):
     """Pictures with their captions."""
     return "<div class='pictures'>" + "".join(
-        f"<figure class='picture'><h3>{escape(i['title'])}</h3>{i['svg']}<figcaption>{escape(i['text'])}</figcaption></figure>"
+        f"<figure class='picture'><h3>{escape(i['title'])}</h3>{i['svg']}"
+        f"<figcaption>{escape(i['text'])}</figcaption></figure>"
         for i in items) + "</div>"
 
 
@@ -139,10 +143,12 @@ def facts_table(digest):
     """Command, sources, size, warnings."""
     run = digest["run"]
     sources = run["sources"]
-    rows = [("command", run["command"]), ("sources", ", ".join(sources[:20]) + (f" and {len(sources) - 20} more" * (len(sources) > 20))),
+    rows = [("command", run["command"]),
+            ("sources", ", ".join(sources[:20]) + (f" and {len(sources) - 20} more" * (len(sources) > 20))),
             ("size", size_text(run["bytes"])), ("program", f"mpixfel {digest['program']['version']}"),
             *(("warning", w) for w in run["warnings"])]
-    return "<table>" + "".join(f"<tr><td>{n}</td><td class='text'>{escape(str(v))}</td></tr>" for n, v in rows) + "</table>"
+    return "<table>" + "".join(f"<tr><td>{n}</td><td class='text'>{escape(str(v))}</td></tr>"
+                               for n, v in rows) + "</table>"
 
 
 def configuration_tables(configuration):
@@ -152,11 +158,12 @@ def configuration_tables(configuration):
         if not options:
             continue
         rows = "".join(f"<tr{' class=changed' if item['origin'] not in ('default', '') else ''}><td>{escape(name)}</td>"
-                       f"<td class='text'>{escape(shown(item['value']))}</td><td>{escape(str(item['origin']))}</td></tr>"
+                       f"<td class='text'>{escape(shown(item['value']))}</td>"
+                       f"<td>{escape(str(item['origin']))}</td></tr>"
                        for name, item in options.items())
         given = sum(item["origin"] not in ("default", "") for item in options.values())
-        out.append(f"<details{' open' if given else ''}><summary>[{escape(section)}], {given} of {len(options)} given</summary>"
-                   f"<table><tr><th>option</th><th>value</th><th>from</th></tr>{rows}</table></details>")
+        out.append(f"<details{' open' if given else ''}><summary>[{escape(section)}], {given} of {len(options)} "
+                   f"given</summary><table><tr><th>option</th><th>value</th><th>from</th></tr>{rows}</table></details>")
     return "".join(out)
 
 

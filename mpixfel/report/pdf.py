@@ -51,7 +51,8 @@ def header(page, digest):
                             for m, d, fixed in zip(form["mean"], form["spread"], form["fixed"]))
         lines.append(f"cell of {form['lattices']} lattices: {values}")
     if s["reasons"]:
-        lines.append("not indexed: " + ", ".join(f"{r['outcome']}, {r['reason']} {r['events']}" for r in s["reasons"][:4]))
+        lines.append("not indexed: "
+                     + ", ".join(f"{r['outcome']}, {r['reason']} {r['events']}" for r in s["reasons"][:4]))
     page.text(0.05, 0.932, "\n".join(lines), fontsize=8, va="top", linespacing=1.5)
 
 
@@ -167,10 +168,12 @@ def residual_arrows(axes, digest):
     dx, dy = np.array(r["dx_px"]), np.array(r["dy_px"])
     typical = float(np.percentile(np.hypot(dx, dy), 90)) or 1.0
     spacing = np.sqrt(max(np.ptp(r["x_mm"]), 1) * max(np.ptp(r["y_mm"]), 1) / len(dx))
-    axes.quiver(r["x_mm"], r["y_mm"], dx, dy, angles="xy", scale_units="xy", scale=typical / spacing, width=0.004, color=DARK)
+    axes.quiver(r["x_mm"], r["y_mm"], dx, dy, angles="xy", scale_units="xy", scale=typical / spacing, width=0.004,
+                color=DARK)
     axes.set_aspect("equal", "datalim")
     axes.invert_xaxis()
-    axes.set(xlabel="x (mm), looking along the beam", ylabel="y (mm)", title=f"Residuals, longest about {typical:.2g} px")
+    axes.set(xlabel="x (mm), looking along the beam", ylabel="y (mm)",
+             title=f"Residuals, longest about {typical:.2g} px")
     return True
 
 
@@ -178,8 +181,10 @@ def residual_radius(axes, digest):
     r = digest["residuals"]
     if not r:
         return False
-    for key, name, style in (("rms", "r.m.s. length", "-"), ("radial", "mean outwards", "--"), ("tangential", "mean tangential", ":")):
-        axes.plot(r["by_radius"]["radius_mm"], np.array(r["by_radius"][key], float), style, marker=".", ms=3, label=name,
+    for key, name, style in (("rms", "r.m.s. length", "-"), ("radial", "mean outwards", "--"),
+                             ("tangential", "mean tangential", ":")):
+        axes.plot(r["by_radius"]["radius_mm"], np.array(r["by_radius"][key], float), style, marker=".", ms=3,
+                  label=name,
                   color={"-": DARK, "--": ORANGE, ":": BLUE}[style])
     axes.axhline(0, color="#bbbbbb", lw=0.5)
     axes.set(xlabel="distance from the beam (mm)", ylabel="pixels", title="Residuals by radius")

@@ -79,7 +79,8 @@ def powder_pictures(results, stats, max_edge=700):
     n = int(patterns["n_images"])
     mean = np.asarray(patterns["sum"]) / n
     out = [{"title": f"mean of {n} images", "text": "photons a pixel", "svg": stack_svg(mean, shot, "mean", max_edge)},
-           {"title": f"maximum of {n} images", "text": "photons", "svg": stack_svg(patterns["max"], shot, "maximum", max_edge)}]
+           {"title": f"maximum of {n} images", "text": "photons",
+            "svg": stack_svg(patterns["max"], shot, "maximum", max_edge)}]
     if "peaks" in patterns:
         spread = np.where(np.isfinite(patterns["max"]), patterns["peaks"], np.nan)
         out.append({"title": "peaks of all events", "text": "peaks by pixel",

@@ -23,7 +23,8 @@ def shares(events, n_ranks, seconds):
 
 
 def efficiency(rows):
-    """Speed of each rank against that of a rank of the first row: 1.0 is perfect. Rows have n_ranks, events, seconds."""
+    """Speed of each rank against that of a rank of the first row: 1.0 is perfect. Rows have n_ranks, events,
+    seconds."""
     speed = np.array([r["events"] / r["seconds"] / r["n_ranks"] for r in rows])
     return speed / speed[0]
 

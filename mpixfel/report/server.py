@@ -56,7 +56,8 @@ ROUTES = {
     "/api/events": (JSON, lambda run, ask, token: run.events(ask("kind", "all"), whole(ask("first", "0")))),
     "/api/event": (JSON, lambda run, ask, token: run.event(whole(ask("row")))),
     "/api/image": (PNG, lambda run, ask, token: run.image(whole(ask("row")))),
-    "/api/pixel": (JSON, lambda run, ask, token: run.pixel(whole(ask("row")), whole(ask("column")), whole(ask("line")))),
+    "/api/pixel": (JSON,
+                   lambda run, ask, token: run.pixel(whole(ask("row")), whole(ask("column")), whole(ask("line")))),
 }
 
 

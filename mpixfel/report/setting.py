@@ -20,7 +20,8 @@ def beam_map(evidence):
     found = shift_map([look.pattern() for look in mixed(looks)], evidence.cells)
     px = evidence.distance_m / evidence.pixel_m
     return {"x_px": (found.shift * px).tolist(), "y_px": (found.shift * px).tolist(), "score": found.score.tolist(),
-            "indexed": found.indexed.tolist(), "patterns": found.n_patterns, "best_px": (found.best_shift * px).tolist(),
+            "indexed": found.indexed.tolist(), "patterns": found.n_patterns,
+            "best_px": (found.best_shift * px).tolist(),
             "score_given": float(found.score[found.middle]), "score_best": float(found.score[found.best]),
             "indexed_given": int(found.indexed[found.middle]), "indexed_best": int(found.indexed[found.best])}
 
@@ -38,11 +39,13 @@ def scale_scan(evidence, shift_px=(0.0, 0.0)):
     if not looks or not evidence.cells:
         return {}
     x, y = np.array(shift_px) * evidence.pixel_m / evidence.distance_m
-    made = [survey([shifted(look.pattern(scale), x, y) for look in looks], evidence.cells, SCALE_ERROR) for scale in SCALES]
+    made = [survey([shifted(look.pattern(scale), x, y) for look in looks], evidence.cells, SCALE_ERROR)
+            for scale in SCALES]
     score, uncut = (np.array([getattr(s, name) for s in made]) for name in ("score", "mean_odds"))
     given = len(SCALES) // 2
     k = int(np.argmax(score))
-    return {"scale": SCALES.tolist(), "score": score.tolist(), "indexed": [s.indexed for s in made], "patterns": len(looks),
+    return {"scale": SCALES.tolist(), "score": score.tolist(), "indexed": [s.indexed for s in made],
+            "patterns": len(looks),
             "best": float(_peak(SCALES, uncut)), "score_given": float(score[given]), "score_best": float(score[k]),
             "indexed_given": made[given].indexed, "indexed_best": made[k].indexed}
 
@@ -78,9 +81,10 @@ def _beam_by_map(beam):
         return None
     x, y = beam["best_px"]
     return Finding("The beam centre is off",
-                   f"Of {beam['patterns']} patterns {beam['indexed_given']} are indexed where the geometry puts the beam, and "
-                   f"{beam['indexed_best']} with the pattern {x:+.1f} px in x and {y:+.1f} px in y (laboratory axes) from there. "
-                   f"Move the panels by the opposite: add {-x:.2f} to each corner_x and {-y:.2f} to each corner_y.",
+                   f"Of {beam['patterns']} patterns {beam['indexed_given']} are indexed where the geometry puts the "
+                   f"beam, and {beam['indexed_best']} with the pattern {x:+.1f} px in x and {y:+.1f} px in y "
+                   f"(laboratory axes) from there. Move the panels by the opposite: add {-x:.2f} to each corner_x and "
+                   f"{-y:.2f} to each corner_y.",
                    {"shift_px": [x, y], **{k: beam[k] for k in ("indexed_given", "indexed_best", "patterns")}},
                    _likelihood(beam))
 
@@ -97,9 +101,9 @@ def _scale_by_scan(scale):
     percent = 100 * (scale["best"] - 1)
     return Finding("Distance, wavelength or cell are off by a common factor",
                    f"Of {scale['patterns']} patterns {scale['indexed_given']} are indexed at the given distance and "
-                   f"{scale['indexed_best']} at a distance {percent:+.1f} % from it. The same is done by a wavelength (photon "
-                   f"energy {percent:+.1f} %) or by cell axes that are all {-percent:+.1f} % off. Find out which: the distance "
-                   "(clen, coffset) is the usual one.",
+                   f"{scale['indexed_best']} at a distance {percent:+.1f} % from it. The same is done by a wavelength "
+                   f"(photon energy {percent:+.1f} %) or by cell axes that are all {-percent:+.1f} % off. Find out "
+                   "which: the distance (clen, coffset) is the usual one.",
                    {"scale": scale["best"], **{k: scale[k] for k in ("indexed_given", "indexed_best", "patterns")}},
                    _likelihood(scale))
 
@@ -112,8 +116,9 @@ def _beam_by_lattices(evidence):
     if np.hypot(*shift) < NOTABLE_PX:
         return None
     return Finding("The beam centre is off, and the run has allowed for it",
-                   f"The lattices' patterns lie {shift[0]:+.2f} px in x and {shift[1]:+.2f} px in y (laboratory axes) from where "
-                   f"the geometry puts them. Add {-shift[0]:.2f} to each corner_x and {-shift[1]:.2f} to each corner_y.",
+                   f"The lattices' patterns lie {shift[0]:+.2f} px in x and {shift[1]:+.2f} px in y (laboratory axes) "
+                   f"from where the geometry puts them. Add {-shift[0]:.2f} to each corner_x and {-shift[1]:.2f} to "
+                   "each corner_y.",
                    {"shift_px": shift.tolist(), "lattices": len(lattices)},
                    float(np.clip(0.1 + 0.05 * np.hypot(*shift), 0, 0.4)))
 
@@ -125,12 +130,14 @@ def _scale_by_lattices(evidence):
     scale, words = float(np.median(lattices["distance_scale"])), ""
     forms = [k for k in range(len(cells)) if np.sum(lattices["form"] == k) >= 5]
     if forms and abs(scale - 1) < NOTABLE_SCALE:
-        ratio = np.median(lattices["cell"][lattices["form"] == forms[0]][:, :3], axis=0) / np.array(cells[forms[0]].parameters[:3])
+        ratio = np.median(lattices["cell"][lattices["form"] == forms[0]][:, :3],
+                          axis=0) / np.array(cells[forms[0]].parameters[:3])
         if np.ptp(ratio) < 0.3 * abs(np.mean(ratio) - 1):
             scale, words = 1 / float(np.mean(ratio)), " (all axes of the cell are refined by the same factor)"
     if abs(scale - 1) < NOTABLE_SCALE:
         return None
     return Finding("Distance, wavelength or cell are off by a common factor, and the run has allowed for it",
-                   f"The lattices fit best at a distance of {scale:.4f} times the given one{words}. Correct the distance, or the "
-                   "photon energy, or the cell file: whichever is wrong.", {"scale": scale, "lattices": len(lattices)},
+                   f"The lattices fit best at a distance of {scale:.4f} times the given one{words}. Correct the "
+                   f"distance, or the photon energy, or the cell file: whichever is wrong.",
+                   {"scale": scale, "lattices": len(lattices)},
                    float(np.clip(0.1 + 20 * abs(scale - 1), 0, 0.4)))

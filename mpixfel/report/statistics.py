@@ -45,7 +45,8 @@ MEANING = {
     "cell_form": ("", "row in /cells of each row of cell_mean"),
     "cell_mean": ("angstrom, degrees", "mean cell by form, outliers left out"),
     "cell_spread": ("angstrom, degrees", "standard deviation of the cells, outliers left out"),
-    "cell_count": ("", "lattices by form"), "time_by_stage": ("s", "time by stage, summed over events: " + ", ".join(STAGES)),
+    "cell_count": ("", "lattices by form"),
+    "time_by_stage": ("s", "time by stage, summed over events: " + ", ".join(STAGES)),
 }
 
 
@@ -78,7 +79,8 @@ def blocks(events):
     total = lambda values: np.add.reduceat(values, first) if len(first) else np.zeros(0, np.int64)
     return {"first_event": (first, "", "first row in /events of each block"),
             "n_events": (total(np.ones(len(events), np.int64)), "", "events in the block"),
-            "hits": (total(hit), "", "hits in the block"), "indexed": (total(indexed), "", "indexed events in the block")}
+            "hits": (total(hit), "", "hits in the block"),
+            "indexed": (total(indexed), "", "indexed events in the block")}
 
 
 def by_rank(events):
@@ -110,7 +112,8 @@ def shells(counts):
     with np.errstate(invalid="ignore"):
         snr = counts["snr_by_shell"] / FIXED / np.where(reflections, reflections, np.nan)
     return {"shells": {
-        "edges": (np.arange(N_SHELLS + 1) * SHELL_WIDTH, "1/angstrom", "bin edges of 1/d; the last bin holds all beyond"),
+        "edges": (np.arange(N_SHELLS + 1) * SHELL_WIDTH, "1/angstrom",
+                  "bin edges of 1/d; the last bin holds all beyond"),
         "peaks": (counts["peaks_by_shell"], "", "peaks in each shell"),
         "lattices": (counts["lattices_by_resolution_limit"], "", "lattices by resolution limit"),
         "reflections": (reflections, "", "reflections in each shell"),

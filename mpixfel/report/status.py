@@ -10,7 +10,8 @@ from mpixfel.model.event import Outcome, Reason
 from mpixfel.report.progress import time_text
 from mpixfel.report.statistics import key_figures
 
-# A run that has not been heard of for so long, and has not ended, is taken to be stuck or dead; what is learnt takes longer.
+# A run that has not been heard of for so long, and has not ended, is taken to be stuck or dead; what is learnt takes
+# longer.
 SILENT_S = {"running": 120.0, "learning": 900.0}
 BARS = "▁▂▃▄▅▆▇█"
 # No colours: blue is dim on black, yellow on white. What needs somebody is in reverse.
@@ -18,7 +19,8 @@ STATE_STYLE = {"ended early": "bold reverse", "failed": "bold reverse", "silent"
 
 
 def state_of(run, now=None):
-    """What is known of a run (its directory, or its `Results`), as plain numbers and texts: {name: value}, ready for JSON.
+    """What is known of a run (its directory, or its `Results`), as plain numbers and texts: {name: value}, ready for
+    JSON.
 
     Counts come from `status.json`, which is seconds old; cell, reasons and rates along the run from what is on disk.
     """
@@ -33,7 +35,8 @@ def state_of(run, now=None):
     hits = status.get("hits", int(np.isin(events["outcome"], (Outcome.hit, Outcome.indexed)).sum()))
     indexed = status.get("indexed", int((events["outcome"] == Outcome.indexed).sum()))
     return {
-        "run": str(results.folder), "state": state, "learning": status.get("learning", "") if state == "learning" else "",
+        "run": str(results.folder), "state": state,
+        "learning": status.get("learning", "") if state == "learning" else "",
         "total": status.get("total", len(events)), "done": done,
         "on_disk": len(events), "hits": hits, "indexed": indexed,
         "failed": status.get("failed", int((events["outcome"] == Outcome.failed).sum())),
@@ -183,10 +186,11 @@ def page(state, width=80):
     if state["ranks"]:
         times = [r["ms_an_event"] for r in state["ranks"]]
         if len(times) > 1:
-            parts.append(Text(f"{'ranks, ms':<9} {spark([t / max(max(times), 1e-9) for t in times], bar_width)}", no_wrap=True))
+            parts.append(Text(f"{'ranks, ms':<9} {spark([t / max(max(times), 1e-9) for t in times], bar_width)}",
+                              no_wrap=True))
         slowest = max(state["ranks"], key=lambda r: r["ms_an_event"])
-        parts.append(Text(f"{state['n_ranks'] or len(times)} ranks: {np.median(times):.1f} ms an event (median), slowest "
-                          f"rank {slowest['rank']} with {slowest['ms_an_event']:.1f} ms"))
+        parts.append(Text(f"{state['n_ranks'] or len(times)} ranks: {np.median(times):.1f} ms an event (median), "
+                          f"slowest rank {slowest['rank']} with {slowest['ms_an_event']:.1f} ms"))
     parts += [Text(f"warning: {line}", overflow="ellipsis", no_wrap=True) for line in state["warnings"]]
     parts.append(Text(f"{size_text(state['bytes'])} written, {size_text(state['disk_free_bytes'])} free"))
     return Group(*parts)

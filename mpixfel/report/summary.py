@@ -25,7 +25,8 @@ def table(numbers, instances, seconds, n_ranks, path, notes=()):
         lines += cell_lines(mean, spread, count)
     lines += ["", time_line(numbers["time_by_stage"], total)]
     rate = total / seconds if seconds > 0 else 0.0
-    lines.append(f"{total} events in {time_text(seconds)} on {n_ranks} rank{'s' * (n_ranks != 1)} ({rate:.1f} events/s)")
+    lines.append(f"{total} events in {time_text(seconds)} on {n_ranks} rank{'s' * (n_ranks != 1)} ({rate:.1f} "
+                 "events/s)")
     lines += [*notes, f"results: {path}"]
     return "\n".join(lines)
 

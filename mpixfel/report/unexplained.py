@@ -31,7 +31,8 @@ def distributions(evidence):
     n_panels = len(evidence.results.geometry.detector.panels)
     names = list(evidence.results.geometry.detector.names)
     return {"events": len(evidence.looks), "peaks": len(peaks), "explained": int(explained.sum()),
-            "shells": {"inverse_d": ((edges[1:] + edges[:-1]) / 2).tolist(), "peaks": count(s >= 0), "explained": count(explained)},
+            "shells": {"inverse_d": ((edges[1:] + edges[:-1]) / 2).tolist(), "peaks": count(s >= 0),
+                       "explained": count(explained)},
             "panels": {"name": names, "peaks": np.bincount(peaks["panel"], minlength=n_panels).tolist(),
                        "explained": np.bincount(peaks["panel"][explained], minlength=n_panels).tolist()}}
 
@@ -58,10 +59,12 @@ def hot_places(peaks, look, n_looks):
         return None
     share = float(events[hot].sum() / len(peaks))
     first = ", ".join(f"panel {p} ss {s} fs {f} ({n} of {n_looks} hits)"
-                      for (p, s, f), n in sorted(zip(places[hot].tolist(), events[hot].tolist()), key=lambda x: -x[1])[:4])
+                      for (p, s, f), n in sorted(zip(places[hot].tolist(), events[hot].tolist()),
+                                                 key=lambda x: -x[1])[:4])
     return Finding("Peaks at the same places again and again",
-                   f"{hot.sum()} places have a peak in many of the hits: {first}. These are hot pixels or scattering from the "
-                   f"beam line, {100 * share:.0f} % of all peaks. Mask them: bad regions in the geometry, or a mask file.",
+                   f"{hot.sum()} places have a peak in many of the hits: {first}. These are hot pixels or scattering "
+                   f"from the beam line, {100 * share:.0f} % of all peaks. Mask them: bad regions in the geometry, or "
+                   "a mask file.",
                    {"places": int(hot.sum()), "share_of_peaks": share}, min(0.9, 0.15 + 3 * share))
 
 
@@ -87,9 +90,9 @@ def ice(peaks):
     if not rings or poisson.sf(on - 1, max(beside, 1.0)) > SURE or on < 1.5 * beside:
         return None
     return Finding("Ice",
-                   f"{100 * share:.0f} % of the unexplained peaks lie on rings of ice ({', '.join(f'{d:.2f}' for d in rings)} "
-                   f"angstrom), where {beside:.0f} were to be expected and {on} are. Mask the rings, or keep the hit finder "
-                   "from counting them; ice patterns are hits that hold no crystal of yours.",
+                   f"{100 * share:.0f} % of the unexplained peaks lie on rings of ice "
+                   f"({', '.join(f'{d:.2f}' for d in rings)} angstrom), where {beside:.0f} were to be expected and {on} are. Mask the rings, or keep the hit "
+                   "finder from counting them; ice patterns are hits that hold no crystal of yours.",
                    {"on_rings": on, "expected": beside, "rings_angstrom": rings, "share_of_unexplained": share},
                    min(0.9, 0.2 + share))
 
@@ -121,11 +124,13 @@ def panels(evidence, peaks, look):
     if not len(bad):
         return None
     names = evidence.results.geometry.detector.names
-    told = ", ".join(f"{names[p]} ({int(has[p])} of {n[p]}, {should[p]:.0f} expected)" for p in bad[np.argsort(z[bad])][:6])
+    told = ", ".join(f"{names[p]} ({int(has[p])} of {n[p]}, {should[p]:.0f} expected)"
+                     for p in bad[np.argsort(z[bad])][:6])
     share = float(n[bad].sum() / n.sum())
     return Finding("Panels whose peaks do not fit",
-                   f"On {len(bad)} of {len(n)} panels lattices explain far fewer peaks than elsewhere: {told}. Either they stand "
-                   "elsewhere than the geometry says (refine the geometry), or they hold false peaks (mask them).",
+                   f"On {len(bad)} of {len(n)} panels lattices explain far fewer peaks than elsewhere: {told}. Either "
+                   "they stand elsewhere than the geometry says (refine the geometry), or they hold false peaks (mask "
+                   "them).",
                    {"panels": [names[p] for p in bad], "explained": has[bad].tolist(), "expected": should[bad].tolist(),
                     "peaks": n[bad].tolist()}, min(0.8, 0.2 + share))
 
@@ -141,9 +146,10 @@ def resolution(evidence, peaks, look):
     low, high = explained[order[:half]].mean(), explained[order[half:]].mean()
     if low > 0.6 and high < 0.5 * low:
         yield Finding("High-resolution peaks are not explained",
-                      f"Of indexed patterns' peaks, {100 * low:.0f} % of the inner and {100 * high:.0f} % of the outer half are "
-                      "explained. Errors that grow with the angle do this: the distance, the photon energy, tilted or turned "
-                      "panels, the cell; or the outer peaks are noise (raise the hit finder's threshold).",
+                      f"Of indexed patterns' peaks, {100 * low:.0f} % of the inner and {100 * high:.0f} % of the outer "
+                      "half are explained. Errors that grow with the angle do this: the distance, the photon energy, "
+                      "tilted or turned panels, the cell; or the outer peaks are noise (raise the hit finder's "
+                      "threshold).",
                       {"explained_inner": float(low), "explained_outer": float(high)}, 0.4)
     most = int(evidence.results.options("indexing").get("max_lattices", 5)) if evidence.results.job else 5
     left = np.array([np.sum(one.peaks["lattice"] < 0) for one in evidence.looks if len(one.lattices)])
@@ -151,12 +157,14 @@ def resolution(evidence, peaks, look):
     crowded = full & (left >= 15)
     if crowded.sum() >= max(2, 0.1 * len(full)):
         yield Finding("More lattices than are looked for",
-                      f"{int(crowded.sum())} of {len(full)} indexed patterns hold {most} lattices and 15 or more unexplained "
-                      f"peaks. Raise indexing.max_lattices (now {most}).",
+                      f"{int(crowded.sum())} of {len(full)} indexed patterns hold {most} lattices and 15 or more "
+                      f"unexplained peaks. Raise indexing.max_lattices (now {most}).",
                       {"events": int(crowded.sum()), "indexed": len(full), "max_lattices": most},
                       0.3 + 0.5 * float(crowded.mean()))
-    elif len(left) >= 10 and np.median(left) > 0.5 * np.median([len(x.peaks) for x in evidence.looks if len(x.lattices)]):
+    elif len(left) >= 10 and np.median(left) > 0.5 * np.median([len(x.peaks)
+                                                                for x in evidence.looks if len(x.lattices)]):
         yield Finding("Half of the peaks of indexed patterns are left over",
-                      f"Of a typical indexed pattern's peaks {np.median(left):.0f} are explained by no lattice. They are false "
-                      "peaks (raise the hit finder's threshold), second crystals too weak to be found, or the spots of a cell "
-                      "that the given one does not describe.", {"left_over": float(np.median(left))}, 0.3)
+                      f"Of a typical indexed pattern's peaks {np.median(left):.0f} are explained by no lattice. They "
+                      "are false peaks (raise the hit finder's threshold), second crystals too weak to be found, or "
+                      "the spots of a cell that the given one does not describe.",
+                      {"left_over": float(np.median(left))}, 0.3)

@@ -15,7 +15,8 @@ def outline_mm(geometry):
     """(P, 5, 2) closed outlines of the panels, laboratory x and y in mm."""
     corners = np.array([[0, 0], [0, 1], [1, 1], [1, 0], [0, 0]], float)
     size = geometry.shape[:, None, ::-1] * corners[None]                                # (P, 5, fs ss)
-    xyz = geometry.origin[:, None] + size[..., :1] * geometry.fs_axis[:, None] + size[..., 1:] * geometry.ss_axis[:, None]
+    along_fs, along_ss = size[..., :1] * geometry.fs_axis[:, None], size[..., 1:] * geometry.ss_axis[:, None]
+    xyz = geometry.origin[:, None] + along_fs + along_ss
     return 1e3 * xyz[..., :2]
 
 

@@ -1,7 +1,7 @@
 """One indexed image to one file (integration file): Miller indices, intensities, sigmas, and the crystals' model.
 
-HDF5, JSON or CSV hold the rows of the run file's tables `lattices` and `reflections` under the same names, with the same
-values; `expt` is a pair of files for DIALS.
+HDF5, JSON or CSV hold the rows of the run file's tables `lattices` and `reflections` under the same names, with the
+same values; `expt` is a pair of files for DIALS.
 """
 import csv
 import json
@@ -69,7 +69,8 @@ def description(record, shot, context, address=""):
         "xbeam": (x, "mm", "beam centre from the data block's corner along fast, refined with the first lattice"),
         "ybeam": (y, "mm", "beam centre along slow"),
         "panel_names": (list(context.detector.names), "", "what `panel` numbers"),
-        "panel_origin": (1e3 * geometry.origin, "mm", "corner of each panel's first pixel, refined; the beam is at 0, 0"),
+        "panel_origin": (1e3 * geometry.origin, "mm",
+                         "corner of each panel's first pixel, refined; the beam is at 0, 0"),
         "panel_fs_axis": (1e3 * geometry.fs_axis, "mm", "step of one pixel in fast scan"),
         "panel_ss_axis": (1e3 * geometry.ss_axis, "mm", "step of one pixel in slow scan")}
 

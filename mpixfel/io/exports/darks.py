@@ -46,7 +46,8 @@ def write_run_image(path, image, facts, unit="ADU"):
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with h5py.File(part, "w") as f:
-            f.create_dataset("data", data=image, compression="gzip", compression_opts=1, shuffle=True).attrs["units"] = unit
+            f.create_dataset("data", data=image, compression="gzip", compression_opts=1,
+                             shuffle=True).attrs["units"] = unit
             for name, value in facts.items():
                 f[name] = value
         os.replace(part, path)

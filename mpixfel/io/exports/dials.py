@@ -1,7 +1,8 @@
 """Experiment lists (`.expt`) and reflection tables (`.refl`) of stills, as DIALS reads them.
 
-DIALS's frame is ours turned by 180 degrees about y, its lengths are in mm. A reflection table is msgpack: of that format
-only what is needed is written here (The MessagePack specification: arrays, maps, strings, binary, whole numbers).
+DIALS's frame is ours turned by 180 degrees about y, its lengths are in mm. A reflection table is msgpack: of that
+format only what is needed is written here (The MessagePack specification: arrays, maps, strings, binary, whole
+numbers).
 """
 import json
 import struct
@@ -61,17 +62,20 @@ def detector(panels, geometry, shot):
     return {"panels": [{
         "name": p.name, "type": "SENSOR_PAD", "fast_axis": (fs * TURN / np.linalg.norm(fs)).tolist(),
         "slow_axis": (ss * TURN / np.linalg.norm(ss)).tolist(), "origin": (1e3 * origin * TURN).tolist(),
-        "raw_image_offset": [0, 0], "image_size": [int(p.shape[1]), int(p.shape[0])], "pixel_size": [size(fs), size(ss)],
+        "raw_image_offset": [0, 0], "image_size": [int(p.shape[1]), int(p.shape[0])],
+        "pixel_size": [size(fs), size(ss)],
         "trusted_range": [-1e6, float(min(p.max_adu / gain, 1e9))], "thickness": 1e3 * panels.sensor_thickness_m,
         "material": panels.sensor_material, "mu": 0.0, "identifier": "", "mask": [], "gain": 1.0, "pedestal": 0.0,
         "px_mm_strategy": {"type": "SimplePxMmStrategy"}}
-        for p, origin, fs, ss, gain in zip(panels.panels, geometry.origin, geometry.fs_axis, geometry.ss_axis, shot.gain)]}
+        for p, origin, fs, ss, gain in zip(panels.panels, geometry.origin, geometry.fs_axis, geometry.ss_axis,
+                                           shot.gain)]}
 
 
 def crystal(row):
     """A crystal record of a LATTICE row."""
     axes = np.linalg.inv(row["reciprocal_axes"]).T * TURN
-    found = {"__id__": "crystal", "space_group_hall_symbol": hall_symbol(row["space_group"].decode(), row["centring"].decode())}
+    found = {"__id__": "crystal",
+             "space_group_hall_symbol": hall_symbol(row["space_group"].decode(), row["centring"].decode())}
     found.update({f"real_space_{name}": axis.tolist() for name, axis in zip("abc", axes)})
     if np.isfinite(row["half_mosaicity"]) and np.isfinite(row["domain_size"]):
         found.update(ML_half_mosaicity_deg=float(row["half_mosaicity"]), ML_domain_size_ang=float(row["domain_size"]))
@@ -104,9 +108,11 @@ def reflection_table(record, shot, geometries, names):
     columns = {
         "id": ("int", lattice.astype("<i4")), "panel": ("std::size_t", r["panel"].astype("<u8")),
         "miller_index": ("cctbx::miller::index<>", r["hkl"].astype("<i4")), "flags": ("std::size_t", flags_of(r)),
-        "intensity.sum.value": number(r["intensity_sum"]), "intensity.sum.variance": number(r["sigma_sum"].astype(float) ** 2),
+        "intensity.sum.value": number(r["intensity_sum"]),
+        "intensity.sum.variance": number(r["sigma_sum"].astype(float) ** 2),
         "intensity.prf.value": number(r["intensity"]), "intensity.prf.variance": number(r["sigma"].astype(float) ** 2),
-        "lp": number(r["correction"]), "background.mean": number(r["background"]), "partiality": number(r["partiality"]),
+        "lp": number(r["correction"]), "background.mean": number(r["background"]),
+        "partiality": number(r["partiality"]),
         "d": number(d), "xyzcal.px": vec3(fs, ss, zero), "xyzcal.mm": vec3(*mm), "xyzobs.px.value": vec3(fs, ss, zero),
         "s1": ("vec3<double>", (direction / length * TURN / shot.wavelength_angstrom).astype("<f8")),
         "bbox": ("int6", np.stack(box, axis=-1).astype("<i4")), "entering": ("bool", np.zeros(n, np.uint8))}

@@ -30,7 +30,8 @@ class CorrectedImage:
     active_areas : (P, 4) int
         Each panel's first slow, first fast, last slow + 1, last fast + 1 pixel in `block`.
     beam_centre_mm : (2,)
-        Beam centre from the block's first corner along its fast and slow directions, where one panel's plane reaches it.
+        Beam centre from the block's first corner along its fast and slow directions, where one panel's plane reaches
+        it.
     distance_mm, clen_mm : float
         From the interaction point to the panel nearest to the beam, and the camera length that the geometry adds to.
     saturation : float
@@ -55,13 +56,15 @@ def corrected_image(record, shot, detector, address=""):
     panels = detector.panels
     block, areas = block_of(record.image.photons, detector), active_areas(detector)
     return CorrectedImage(block, areas, beam_centre_mm(shot.geometry, areas), _distance_mm(shot.geometry),
-                          1e3 * shot.clen_m, float(wavelength_angstrom(record.photon_energy_ev)), 1e3 * detector.pixel_size_m(),
+                          1e3 * shot.clen_m, float(wavelength_angstrom(record.photon_energy_ev)),
+                          1e3 * detector.pixel_size_m(),
                           float(min(p.max_adu / g for p, g in zip(panels, shot.gain))), record.id.timestamp_ns, address,
                           record.id.name)
 
 
 def _nearest_panel(geometry):
-    centre = geometry.origin + 0.5 * (geometry.shape[:, 1:] * geometry.fs_axis + geometry.shape[:, :1] * geometry.ss_axis)
+    centre = geometry.origin + 0.5 * (geometry.shape[:, 1:] * geometry.fs_axis
+                                      + geometry.shape[:, :1] * geometry.ss_axis)
     return int(np.hypot(centre[:, 0], centre[:, 1]).argmin())
 
 
@@ -173,7 +176,8 @@ def _write_cbf(path, image):
     x, y = (c / image.pixel_size_mm for c in image.beam_centre_mm)
     lines = (f"# Detector: {image.address or 'unknown'}",
              f"# Pixel_size {image.pixel_size_mm * 1e-3:.6e} m x {image.pixel_size_mm * 1e-3:.6e} m",
-             f"# Count_cutoff {min(image.saturation, 2**31 - 1):.0f} counts", f"# Wavelength {image.wavelength_angstrom:.6f} A",
+             f"# Count_cutoff {min(image.saturation, 2**31 - 1):.0f} counts",
+             f"# Wavelength {image.wavelength_angstrom:.6f} A",
              f"# Detector_distance {image.distance_mm * 1e-3:.6f} m", f"# Beam_xy ({x:.2f}, {y:.2f}) pixels")
     CbfImage(data=counts, header={"_array_data.header_convention": '"PILATUS_1.2"',
                                   "_array_data.header_contents": "\r\n".join(lines)}).write(path)

@@ -61,8 +61,8 @@ def write_rows(group, rows):
 def join(path, detector, beam):
     """Put the parts of a stack in one CXI file, in the order of the events, and write a geometry beside it.
 
-    A part that its process did not close has no tables and is left out: its events are done again on resume. Images of a
-    stack that is there already are replaced by those of the parts, event by event.
+    A part that its process did not close has no tables and is left out: its events are done again on resume. Images of
+    a stack that is there already are replaced by those of the parts, event by event.
     """
     whole = lambda f: "names" in _facts(f)
     files = [f for f in (open_whole(p, whole) for p in (path, *parts_of(path))) if f is not None]
