@@ -1,5 +1,6 @@
 """Cells that are found where none is given: from lists of simulated spots, and in a whole run."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from diagnosed_runs import make_run
 from mpixfel.cli.main import main
 from mpixfel.io.cell import read_cell
 from mpixfel.io.results import Results
+from mpixfel.io.spot_lists import read_spot_lists
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Beam, Context, Detector, Panel, Shot
 from mpixfel.report.cells_found import cell_rows, clusters_line
 from mpixfel.simulate.spots import simulate_spots
+from mpixfel.stages.acceptance import on_ewald_sphere
 from mpixfel.stages.cells import cells_of_table, find_cells, pattern
 from mpixfel.stages.indexing import Spots, StagedIndexer
 from mpixfel.units import photon_energy_ev
@@ -101,3 +104,18 @@ def test_the_command_gives_scripts_the_same_and_refuses_a_number_that_is_not_the
     assert [r.count for r in cell_rows(Results(run))] == [5]
     assert main(["cell", str(run), "--take", "3"]) == 2
     assert "there is no cell 3" in capsys.readouterr().err
+
+
+def test_real_stills_share_the_cell_that_is_known_of_them(shared_data):
+    """Forty lysozyme stills of LCLS, with as many random spots added: cell within half a per cent, tetragonal P."""
+    known, stills = read_spot_lists(shared_data / "real/lysozyme_ld91_spots.h5")
+    made = []
+    for k, still in enumerate(stills[::4]):
+        rng, size = np.random.default_rng(k), np.linalg.norm(still.q, axis=1)
+        extra = on_ewald_sphere(np.sqrt(rng.uniform(size.min() ** 2, size.max() ** 2, len(size))), still.wavelength, rng)
+        q = np.concatenate([still.q, extra])
+        shot = replace(SHOT, photon_energy_ev=photon_energy_ev(still.wavelength), bandwidth_fwhm=0.002)
+        made.append(pattern(Spots(q, np.ones(len(q)), np.full(len(q), 4e-4)), shot))
+    found = find_cells(made)
+    assert (found[0].cell.lattice_type, found[0].cell.centring) == ("tetragonal", "P") and len(found[0].patterns) > 20
+    np.testing.assert_allclose(found[0].cell.parameters, known, rtol=0.005)
