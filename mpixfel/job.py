@@ -175,7 +175,7 @@ def identity(job):
 
 
 # Options that may change when a run goes on: they change where and how, not what is found.
-FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "max_failures",
+FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "write_alignment", "write_hints", "max_failures",
         "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "event_lines",
         "log_format")
 

@@ -13,7 +13,7 @@ from mpixfel.errors import BadData, MpixfelError
 from mpixfel.growth import Growth, wait_for_first
 from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, is_complete, open_output
-from mpixfel.io.segments import CannotWrite, segment_paths
+from mpixfel.io.segments import CannotWrite, Storage, segment_paths
 from mpixfel.job import copy_inputs, open_job, refuse_other_job, shared_context
 from mpixfel.kernels import ahead
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
@@ -22,7 +22,7 @@ from mpixfel.parallel.collect import on_each, on_root, one_per_node_first, share
 from mpixfel.parallel.deadline import Deadline, TooLong
 from mpixfel.parallel.schedule import DONE, Schedule
 from mpixfel.parallel.survive import somebody_died, survivors
-from mpixfel.parallel.world import abort, host, leave
+from mpixfel.parallel.world import abort, hints, host, leave
 from mpixfel.report import log
 from mpixfel.report.cells_found import clusters_line
 from mpixfel.report.explain import explain
@@ -86,7 +86,8 @@ def process_missing(job, comm, n_lost=0):
         chain, context = prepare(job, comm)
         powder = Powder(rounds.spread(len(job.source))[:IMAGES], job.geometry.detector.stack_shape)
         totals = Totals((*chain, powder), job.output, comm)
-        run_file = RunFile(job.output, comm, job.instances(), len(job.source), panel_shapes(job), totals)
+        run_file = RunFile(job.output, comm, job.instances(), len(job.source), panel_shapes(job), totals,
+                           Storage(alignment=options.run.write_alignment, hints=hints(options.run.write_hints)))
         progress = take_over(job, comm, run_file, tally)
         progress.n_lost = n_lost
         schedule = plan(job, comm, run_file, tally, progress)

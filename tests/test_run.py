@@ -12,6 +12,7 @@ import pytest
 from engine_fakes import FakeModule, fake_job
 from run_contents import assert_same, contents
 
+from mpixfel.config.settings import RunOptions
 from mpixfel.errors import MpixfelError
 from mpixfel.io.run_file import open_output
 from mpixfel.model.event import Outcome, Reason
@@ -108,7 +109,7 @@ def test_a_run_without_any_peak_has_empty_tables(tmp_path, alone):
     found = contents(path)
     assert code == 0 and len(found["events/index"]) == 5
     assert len(found["peaks/fs"]) == len(found["lattices/cell"]) == len(found["reflections/hkl"]) == 0
-    assert found["events/message"][3] == b"fake: event 3 has none"
+    assert found["events/message"][3] == b"fake: event 3 has none (peaks 3)"
 
 
 def test_the_run_file_can_be_moved_with_its_segments(tmp_path, alone):
@@ -229,3 +230,20 @@ def test_ranks_of_another_program_start_give_the_same_file(tmp_path, alone):
     assert done.returncode == 0, done.stderr
     reference, _ = run_fake(tmp_path, "alone", alone, 61)
     assert_same(tmp_path / "out" / "run.h5", reference)
+
+
+@pytest.mark.mpi
+def test_segments_begin_where_the_file_system_likes_it(folder, comm, alone):
+    path, code = run_fake(folder, "out", comm, 60, write_alignment=4096, write_hints=("cb_nodes=1", "striping_factor=4"))
+    assert code == 0
+    if comm.rank == 0:
+        with h5py.File(path.parent / "segments" / "00000.h5") as file:
+            large = [d for d in file["reflections"].values() if d.chunks is None and d.nbytes > 4096]
+            assert large and [d.id.get_offset() % 4096 for d in large] == [0] * len(large)
+        reference, _ = run_fake(folder, "alone", alone, 60)
+        assert_same(path, reference)
+
+
+def test_a_hint_without_value_is_refused():
+    with pytest.raises(MpixfelError, match="KEY=VALUE"):
+        RunOptions(write_hints=("cb_nodes",))

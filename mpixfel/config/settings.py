@@ -60,6 +60,9 @@ class RunOptions:
     flush_interval_s: float = option(60.0, "a segment is written at the latest after this time", unit="s", low=0.1)
     flush_events: int = option(50000, "... or after this number of events", low=1)
     flush_bytes: int = option(1 << 28, "... or when a rank holds this much", unit="bytes", low=1)
+    write_alignment: int = option(0, "in segments, what is larger than this begins at a multiple of it: the stripe or block "
+                                     "size of a parallel file system; 0: anywhere", unit="bytes", low=0)
+    write_hints: tuple[str, ...] = option((), "hints for MPI-IO, KEY=VALUE each: cb_nodes=8 striping_factor=16")
     max_failures: int = option(1000, "the run ends when more events than this have failed", low=0)
     event_timeout_s: float = option(300.0, "an event that takes longer fails; 0: no limit", unit="s", low=0)
     report: bool = option(True, "write report.html, report.json and report.pdf at the end")
@@ -77,6 +80,9 @@ class RunOptions:
         if self.follow and self.events:
             raise MpixfelError("follow and events exclude each other", "mpixfel.follow",
                                "choose events of complete files, or follow all")
+        wrong = [hint for hint in self.write_hints if not all(hint.partition("="))]
+        if wrong:
+            raise MpixfelError(f"{wrong[0]!r} is no hint", "mpixfel.write_hints", "write KEY=VALUE, blanks between hints")
         if len(self.target_cell) % 6:
             raise MpixfelError(f"target_cell has {len(self.target_cell)} numbers", "mpixfel.target_cell",
                                "give a b c alpha beta gamma for each form")

@@ -29,10 +29,12 @@ NAME = re.compile(r"^(\d{5,})\.h5$")
 
 
 class Storage(NamedTuple):
-    """How segments are stored."""
+    """How segments are stored: deflated or not, by all ranks together or by one, aligned to so many bytes, with MPI's hints."""
 
     compression: bool = True
     collective: bool = bool(h5py.get_config().mpi)
+    alignment: int = 0
+    hints: object = None       # MPI.Info
 
 
 class Piece(NamedTuple):
@@ -194,7 +196,8 @@ def arrays_of(piece):
 
 def _write_together(path, piece, counts, comm, how):
     began, stats = time.perf_counter(), summed(piece.stats, comm)
-    file = h5py.File(path, "w", driver="mpio", comm=comm, libver="v110")
+    tuned = {"info": how.hints} if how.hints is not None else {}
+    file = h5py.File(path, "w", driver="mpio", comm=comm, libver="v110", **aligned(how), **tuned)
     for name, array, table in arrays_of(piece):
         first, total = counts[table]
         dataset = file.create_dataset(name, (total, *array.shape[1:]), array.dtype,
@@ -208,7 +211,7 @@ def _write_together(path, piece, counts, comm, how):
 
 
 def _write_alone(path, piece, how):
-    began, file = time.perf_counter(), h5py.File(path, "w", libver="v110")
+    began, file = time.perf_counter(), h5py.File(path, "w", libver="v110", **aligned(how))
     for name, array, _ in arrays_of(piece):
         file.create_dataset(name, data=array, **stored(len(array), array.shape[1:], array.dtype, how))
     for name, array in piece.stats.items():
@@ -216,6 +219,11 @@ def _write_alone(path, piece, how):
     file.flush()
     file.attrs["write_seconds"] = time.perf_counter() - began
     file.close()
+
+
+def aligned(how):
+    """Keyword arguments of `h5py.File`."""
+    return {"alignment_threshold": how.alignment, "alignment_interval": how.alignment} if how.alignment else {}
 
 
 def write_part(dataset, first, array):

@@ -69,6 +69,17 @@ def node_comm(comm):
     return comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
 
 
+def hints(pairs):
+    """`MPI.Info` of KEY=VALUE texts; None for none."""
+    if not pairs:
+        return None
+    from mpi4py import MPI
+    info = MPI.Info.Create()
+    for pair in pairs:
+        info.Set(*map(str.strip, pair.split("=", 1)))
+    return info
+
+
 def abort(comm, exit_code):
     """End all ranks at once: the others may stand in any collective call."""
     sys.stdout.flush()
