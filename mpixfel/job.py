@@ -112,9 +112,7 @@ def shared_context(job, comm):
 
 def by_metrology(geometry, run):
     """The `Geometry` with its panels where `calib_dir` and the corrections to it say."""
-    found = metrology.moved(metrology.read_metrology(run.calib_dir), run.quad_translations, run.tile_translations,
-                            run.subpixel_translations, run.subpixel_rotations)
-    detector = metrology.placed(geometry.detector, found, run.calib_angles == "measured")
+    detector = metrology.placed(geometry.detector, metrology.of_run(run), run.calib_angles == "measured")
     text = write_geometry(detector, geometry.beam, None, None, geometry.layout)
     return replace(geometry, detector=detector, text=f"; panels placed by {run.calib_dir}\n{text}")
 

@@ -3,13 +3,17 @@ import json
 import os
 import subprocess
 
+import h5py
 import numpy as np
 import pytest
 
+from mpixfel.config.resolve import resolve
 from mpixfel.errors import MpixfelError
 from mpixfel.io import metrology as m
 from mpixfel.io.geometry import read_geometry
-from mpixfel.model.experiment import Detector, Panel
+from mpixfel.model.event import Event, EventId, Image, Record
+from mpixfel.model.experiment import Beam, Context, Detector, Panel
+from mpixfel.modules.dump import ModDump, Options
 
 
 @pytest.fixture
@@ -75,6 +79,31 @@ def test_the_old_image_shows_every_pixel_where_the_panels_in_right_angles_have_i
         ss, fs = int(rng.integers(185)), int(rng.integers(194))
         x, y, _ = (geometry.origin[k] + (fs + 0.5) * geometry.fs_axis[k] + (ss + 0.5) * geometry.ss_axis[k]) / 1e-4
         assert image[int(np.floor(882.5 - y)), int(np.floor(882.5 - x))] == stack[k, ss, fs]
+
+
+def test_mod_dump_writes_the_image_of_old_with_its_active_areas(tmp_path):
+    """Each ASIC, by its active area and its name, holds its own value, whichever panel of the geometry it is."""
+    m.write_calib_dir(drawn(), tmp_path / "calib")
+    shuffled = tuple(np.random.default_rng(1).permutation(np.array(cspad().panels, object)))
+    detector = m.placed(Detector(shuffled), m.read_metrology(str(tmp_path / "calib")))
+    settings = resolve((), [("mpixfel", key, value, "") for key, value in
+                            {"source": "x", "geometry": "x", "output": "x", "calib_dir": str(tmp_path / "calib")}.items()])
+    module = ModDump("mod_dump:old", Options(out_dirname=str(tmp_path / "out"), assembled=True), settings)
+    context = Context(detector, Beam())
+    module.begin(context)
+    value = {name: k + 1.0 for k, name in enumerate(m.names())}
+    photons = np.empty((64, 185, 194), np.float32)
+    photons[:] = np.array([value[p.name] for p in detector.panels])[:, None, None]
+    event = Event(EventId(0, 0, "//0", 0), (), 9500.0, 0.1)
+    module.event(event, Record(event.id, 9500.0, 0.1, image=Image(photons, np.zeros(0, np.int64))), context)
+    with h5py.File(tmp_path / "out" / "19700101000000000.h5") as f:
+        image, areas = f["data"][:], f["active_areas"][:].reshape(64, 4)
+        assert f["beam_center_x"][()] == pytest.approx(882.5 * 0.1)
+    assert image.shape == (1765, 1765) and np.isfinite(image).sum() == 64 * 185 * 194
+    for name, (r0, c0, r1, c1) in zip(m.names(), areas):
+        assert (image[r0:r1, c0:c1] == value[name]).all()
+    with pytest.raises(MpixfelError, match="stack or assembled"):
+        Options(assembled=True, stack=True)
 
 
 def test_panels_as_measured_are_within_a_pixel_of_those_in_right_angles():

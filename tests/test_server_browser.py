@@ -29,8 +29,9 @@ const mean = () => {
   for (let i = 0; i < grey.length; i++) if (grey[i]) { sum += data[4 * i]; n++; }
   return sum / n;
 };
-const visible = name => [...document.querySelectorAll("#marks ." + name)].some(e => getComputedStyle(e).display !==
-"none"); (async () => {
+const displayed = e => getComputedStyle(e).display !== "none";
+const visible = name => [...document.querySelectorAll("#marks ." + name)].some(displayed);
+(async () => {
   await until(() => shown !== null);
   set("kind", "all");
   await until(() => list.length === EVENTS);
@@ -60,8 +61,8 @@ const visible = name => [...document.querySelectorAll("#marks ." + name)].some(e
   for (const [column, line] of [[20, 30], [100, 20], [66, 66], [110, 90]]) {
     at("pixel").textContent = "";
     at("canvas").dispatchEvent(new MouseEvent("click", {bubbles: true,
-      clientX: box.left + (column + 0.5) / shown.columns * box.width, clientY: box.top + (line + 0.5) / shown.rows *
-      box.height}));
+      clientX: box.left + (column + 0.5) / shown.columns * box.width,
+      clientY: box.top + (line + 0.5) / shown.rows * box.height}));
     await until(() => at("pixel").textContent !== "");
     seen.places.push([column, line, at("pixel").textContent]);
   }

@@ -139,6 +139,12 @@ def _rotation(z, y, x):
             @ np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]]))
 
 
+def of_run(run):
+    """The `Metrology` that a run's options name: `calib_dir`, with the corrections to it."""
+    return moved(read_metrology(run.calib_dir), run.quad_translations, run.tile_translations, run.subpixel_translations,
+                 run.subpixel_rotations)
+
+
 def moved(metrology, quadrants=(), tiles=(), shifts=(), turns=()):
     """The metrology with the corrections that PHIL files hold.
 
@@ -211,6 +217,11 @@ def names():
     return tuple(f"q{q}a{a}" for q in range(4) for a in range(16))
 
 
+def is_cspad(detector):
+    """Whether the panels are the 64 ASICs of a CSPAD, by name and shape."""
+    return set(detector.names) == set(names()) and all(p.shape == (SHORT, LONG) for p in detector.panels)
+
+
 def placed(detector, metrology, measured=True):
     """The `Detector` with its 64 panels where the metrology says; in z they stay at their mean.
 
@@ -219,7 +230,7 @@ def placed(detector, metrology, measured=True):
     MpixfelError
         If the panels are not the 64 of a CSPAD by name and shape.
     """
-    if set(detector.names) != set(names()) or any(p.shape != (SHORT, LONG) for p in detector.panels):
+    if not is_cspad(detector):
         raise MpixfelError("calib_dir places the panels q0a0 ... q3a15 of a CSPAD, but the geometry has others", "calib_dir",
                            "take calib_dir away, or name the panels so")
     z = detector.distance_m(0.0)

@@ -5,12 +5,13 @@ with `adu_per_photon = 1`, fits the output too.
 """
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
 
 from mpixfel.errors import MpixfelError
+from mpixfel.io import metrology
 from mpixfel.io.exports.blocks import active_areas, block_of
 from mpixfel.model import timestamp
 from mpixfel.units import ELEMENTARY_CHARGE_COULOMB, wavelength_angstrom
@@ -60,6 +61,17 @@ def corrected_image(record, shot, detector, address=""):
                           1e3 * detector.pixel_size_m(),
                           float(min(p.max_adu / g for p, g in zip(panels, shot.gain))), record.id.timestamp_ns, address,
                           record.id.name)
+
+
+def as_of_old(image, photons, detector, places):
+    """The `CorrectedImage` assembled as the old program did, beam in its middle; `photons` (64, 185, 194) of a CSPAD.
+
+    `places` is the `Metrology` that says where the ASICs are.
+    """
+    order = [detector.names.index(name) for name in metrology.names()]
+    middle = metrology.CENTRE * image.pixel_size_mm
+    return replace(image, block=metrology.old_image(photons[order], places, np.float32(np.nan)),
+                   active_areas=metrology.active_areas(places), beam_centre_mm=(middle, middle))
 
 
 def _nearest_panel(geometry):
