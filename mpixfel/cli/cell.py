@@ -1,9 +1,11 @@
 """mpixfel cell: the unit cells of a run, with their counts; writes one of them as a .cell file."""
 import json
 import os
+import textwrap
 from pathlib import Path
 
 from mpixfel.errors import MpixfelError
+from mpixfel.model.ambiguity import ambiguity
 
 HELP = "the unit cells of a run; writes a .cell file"
 
@@ -50,6 +52,11 @@ def text(rows):
         lines += [f"{k:3} {'':>9}" + "".join(f"{x:9.3f}" for x in row.cell.parameters),
                   f"{'':4}{'spread':>9}" + "".join(f"{x:9.3f}" for x in row.spread),
                   f"{'':4}{row.cell.lattice_type} {row.cell.centring}, {row.count} of {row.of}"]
+        laws = ambiguity(row.cell)
+        if laws:
+            known = "" if row.cell.space_group else " unless the space group forbids it"
+            lines += textwrap.wrap(f"indices may be {'; '.join(laws)} as well{known}", 76, initial_indent="    ",
+                                   subsequent_indent="    ")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mpixfel.model.ambiguity import ambiguity
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import Learnt
 
@@ -60,6 +61,11 @@ def fill_cells(group, cells):
         if len(values):
             dataset[...] = values
         describe(dataset, "", f"{name.replace('_', ' ')} of each cell")
+    laws = group.create_dataset("ambiguity", (len(cells),), h5py.string_dtype())
+    if len(cells):
+        laws[...] = ["; ".join(ambiguity(c)) for c in cells]
+    describe(laws, "", "changes of indices that the lattice allows and the space group (where unknown, the least symmetric "
+                       "one) does not: merohedral ambiguity, not resolved here")
     describe(group["parameters"], "angstrom, degrees", "a, b, c, alpha, beta, gamma of each cell")
 
 

@@ -200,7 +200,7 @@ def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_f
     return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, other_odds)
 
 
-def index_spots(q, cell, wavelength=None, sigma=4e-4, bandwidth_fwhm=0.0, shift_sigma=1.5e-3, **options):
+def index_spots(q, cell, wavelength=None, sigma=4e-4, bandwidth_fwhm=0.0, shift_sigma=8e-4, **options):
     """Lattices of known cells among scattering vectors, for other programs.
 
     Parameters
