@@ -10,16 +10,21 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from engine_fakes import fake_job
 from run_contents import assert_same, contents
+from source_files import frames, geometry, write
+from test_sources_errors import damage
 from test_run import PROGRAM, comm, folder, run_program  # noqa: F401  (fixtures)
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io.run_file import open_output
+from mpixfel.io.sources import open_source
+from mpixfel.model.event import Outcome, Reason
 from mpixfel.parallel.collect import on_root
 from mpixfel.pipeline import process
 
@@ -194,6 +199,43 @@ def test_a_damaged_segment_is_named(tmp_path):
     segment.write_bytes(segment.read_bytes()[:2000])
     with pytest.raises(MpixfelError, match="00000.h5"):
         process(fake_job(output, 20), MPI.COMM_SELF)
+
+
+def over_files(output, paths):
+    """A fake job over files of 6 x 8 pixels."""
+    return replace(fake_job(output, 0), source=open_source([str(path) for path in paths], geometry()))
+
+
+@pytest.mark.mpi
+def test_a_file_that_vanishes_ends_the_run_and_nothing_written_is_lost(folder, comm):
+    paths = [folder / "a.h5", folder / "b.h5"]
+    on_root(comm, lambda: [write(path, data=frames(20)) and None for path in paths])
+    job = over_files(folder / "out", paths)
+    on_root(comm, open_output, folder / "out")
+    comm.Barrier()
+    on_root(comm, lambda: paths[1].rename(folder / "away") and None)
+    with pytest.raises(MpixfelError, match="b.h5: the file has vanished"):
+        process(job, comm)
+    on_root(comm, lambda: (folder / "away").rename(paths[1]) and None)
+    if comm.rank == 0:
+        kept = np.concatenate([positions(p) for p in (folder / "out" / "segments").glob("*.h5")])
+        assert len(kept) and kept.max() < 20 and len(set(kept)) == len(kept)
+    assert process(over_files(folder / "out", paths), comm) == 0
+    on_root(comm, open_output, folder / "whole")
+    assert process(over_files(folder / "whole", paths), comm) == 0
+    if comm.rank == 0:
+        assert_same(folder / "out" / "run.h5", folder / "whole" / "run.h5")
+
+
+def test_a_chunk_that_cannot_be_read_fails_its_event_alone(tmp_path):
+    from mpi4py import MPI
+    path = write(tmp_path / "a.h5", data=(frames(5), {"chunks": (1, 6, 8), "compression": "gzip"}))
+    damage(path, 2, (0, b"\xff" * 12))
+    open_output(tmp_path / "out")
+    assert process(over_files(tmp_path / "out", [path]), MPI.COMM_SELF) == 0
+    found = contents(tmp_path / "out" / "run.h5")
+    assert np.flatnonzero(found["events/outcome"] == Outcome.failed).tolist() == [2]
+    assert found["events/reason"][2] == Reason.bad_data and b"a.h5 //2" in found["events/message"][2]
 
 
 def test_events_are_never_done_twice(tmp_path):

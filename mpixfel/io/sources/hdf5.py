@@ -1,4 +1,5 @@
 """Multi-event HDF5 and CXI files, as a CrystFEL geometry describes them."""
+import os
 from collections import OrderedDict
 
 import numpy as np
@@ -97,6 +98,8 @@ class Hdf5Source(Source):
         ------
         BadData
             The file, or this event in it, cannot be read.
+        MpixfelError
+            The file has gone: it may come back, so its events have not failed.
         """
         source, index = int(self._source[i]), int(self._index[i])
         name = self._surveys[source].names.name(index)
@@ -108,9 +111,11 @@ class Hdf5Source(Source):
             return Event(self.event_id(i), raw, energy, clen, masks, events.extra(index), shift)
         except BadData:
             raise
-        except MpixfelError as error:
-            raise BadData(error.what, error.where, error.remedy) from None
-        except (OSError, KeyError, RuntimeError) as error:
+        except (MpixfelError, OSError, KeyError, RuntimeError) as error:
+            if not os.path.exists(self._place(source)):
+                raise MpixfelError("the file has vanished", self.paths[source], "bring it back, then --resume goes on") from None
+            if isinstance(error, MpixfelError):
+                raise BadData(error.what, error.where, error.remedy) from None
             raise BadData(f"the event cannot be read: {error}", f"{self.paths[source]} {name}",
                           "the file is damaged, or has changed since it was opened") from None
 
