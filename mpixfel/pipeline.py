@@ -195,13 +195,19 @@ def take(index, job, chain, context, run_file, tally, powder):
     tally.count(record, run_file.bytes, time.perf_counter() - began)
 
 
+def decision(settings):
+    """What decides on hits: the stage of the first instance that has its own, or that of all."""
+    own = next((spec for spec in settings.modules if "hitfinding" in spec.stages), None)
+    return (settings.seen_by(own) if own else settings).stage("hitfinding")
+
+
 def tell(record, index, settings, rank):
     """A failure goes to the log; on request, or with --verbose, there is a line for each event."""
     if record.outcome == Outcome.failed:
         log.EVENTS.warning("%s failed: %s: %s\n%s", record.id.name, record.skip.reason.name, record.skip.detail,
                            record.traceback)
     if settings.run.event_lines:
-        print(log.event_line(record, index, rank, settings.stage("hitfinding").min_peaks, settings.run.log_format), flush=True)
+        print(log.event_line(record, index, rank, decision(settings).least_peaks, settings.run.log_format), flush=True)
     elif settings.verbosity > 0:
         why = f"{record.skip.reason.name} {record.skip.detail}" if record.skip else ""
         print(f"{record.id.name}: {record.outcome.name}, {len(record.peaks)} peaks, {len(record.lattices)} lattices {why}",

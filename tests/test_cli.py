@@ -10,7 +10,7 @@ import pytest
 
 from mpixfel import __version__
 from mpixfel.cli import main as command
-from mpixfel.cli.main import main
+from mpixfel.cli.main import given_flags, main, run_parser
 
 GEOMETRY = """photon_energy = 12398.419843320026 eV
 clen = 0.1 m
@@ -56,6 +56,11 @@ def test_help_loads_neither_compiler_nor_mpi():
             "print([m for m in ('numba', 'mpi4py.MPI', 'h5py', 'numpy') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_form_of_the_log_has_a_flag():
+    rows = given_flags(run_parser().parse(["--log-format", "json"]))
+    assert rows == [("mpixfel", "log_format", "json", "--log-format")]
 
 
 def test_version(capsys):

@@ -4,8 +4,11 @@ import logging
 
 import pytest
 
+from mpixfel.config.resolve import resolve
+from mpixfel.config.run_cfg import parse_run_cfg
 from mpixfel.model import tables
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip
+from mpixfel.pipeline import decision
 from mpixfel.report.log import LOGGER, Log, event_line
 
 import numpy as np
@@ -16,9 +19,21 @@ def record(n_peaks, outcome=Outcome.hit, skip=None):
 
 
 def test_hits_and_misses_have_the_words_that_people_grep():
-    assert event_line(record(20), 7, 3, 16) == "Subprocess 03: Spotfinder YES HIT image #00007 @ run.h5 //7; 20 spots >= 16"
-    miss = record(2, Outcome.miss, Skip("hitfinding", Reason.too_few_peaks))
-    assert event_line(miss, 12, 0, 16) == "Subprocess 00: Spotfinder NO  HIT image #00012 @ run.h5 //7; 2 spots < 16"
+    words = "Subprocess 03: Spotfinder YES HIT image #00007 @ run.h5 //7; 20 spots >= 16"
+    assert event_line(record(20), 7, 3, 16) == words
+    # Of a miss, those spots that count; the moment as of old.
+    miss = record(200, Outcome.miss, Skip("hitfinding", Reason.too_few_peaks, "", {"peaks": 2}))
+    miss = miss.but(id=EventId(0, 7, "run.h5 //7", 1362118138_401_000_000))
+    words = "Subprocess 00: Spotfinder NO  HIT image #00012 @ 2013-03-01T06:08Z58.401; 2 spots < 16"
+    assert event_line(miss, 12, 0, 16) == words
+
+
+def test_the_number_that_makes_a_hit_is_that_of_the_instance_that_decides():
+    flags = [("mpixfel", key, "x", "") for key in ("source", "geometry", "output")]
+    text = "[pyana]\nmodules = mod_hitfind:a mod_hitfind:b\n[mod_hitfind:a]\ndistl_min_peaks = 17\ndistl_flags = permissive\n"
+    assert decision(resolve(parse_run_cfg(text), flags)).min_peaks == 17
+    plain = resolve((), [*flags, ("hitfinding", "min_peaks", "9", "")])
+    assert decision(plain).min_peaks == 9
 
 
 def test_programs_get_one_object_an_event():

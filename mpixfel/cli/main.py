@@ -65,6 +65,7 @@ def run_parser():
     loudness = how.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     loudness.add_argument("-v", "--verbose", action="store_true", help="print the resolved configuration first")
+    how.add_argument("--log-format", metavar="text|json", help="form of the log lines (mpixfel.log_format)")
     how.add_argument("--version", action="version", version=f"mpixfel {__version__}")
     return parser
 
@@ -166,11 +167,11 @@ def given_flags(arguments):
         if not match:
             raise UsageError(f"--set {text} is not SECTION.KEY=VALUE", "", "write --set indexing.max_lattices=3")
         rows.append((match[1].strip(), match[2].strip(), match[3], f"--set {text}"))
-    for key in ("source", "geometry", "cell", "output", "events"):
-        value = getattr(arguments, key)
+    for key in ("source", "geometry", "cell", "output", "events", "log_format"):
+        value = getattr(arguments, key, None)
         if value is not None:
             text = value if isinstance(value, str) else " ".join(map(_quoted, value))
-            rows.append(("mpixfel", key, text, f"--{key}"))
+            rows.append(("mpixfel", key, text, "--" + key.replace("_", "-")))
     return rows
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mpixfel.model.event import Outcome
+from mpixfel.model.timestamp import long_form
 
 LOGGER = logging.getLogger("mpixfel")
 EVENTS = logging.getLogger("mpixfel.event")   # what happens to single events: in the log, not on the terminal
@@ -86,9 +87,10 @@ def event_line(record, number, rank, threshold, form="text"):
     """
     hit = record.outcome in (Outcome.hit, Outcome.indexed)
     if form == "text":
-        return (f"Subprocess {rank:02d}: Spotfinder {'YES HIT' if hit else 'NO  HIT'} image #{number:05d} @ "
-                f"{record.id.name}; {len(record.peaks)} spots {'>=' if len(record.peaks) >= threshold else '<'} "
-                f"{threshold}"
+        n = (record.skip.numbers if record.skip else {}).get("peaks", len(record.peaks))   # of a miss, those that count
+        moment = long_form(record.id.timestamp_ns) if record.id.timestamp_ns >= 0 else record.id.name
+        return (f"Subprocess {rank:02d}: Spotfinder {'YES HIT' if hit else 'NO  HIT'} image #{number:05d} @ {moment}; "
+                f"{n} spots {'>=' if n >= threshold else '<'} {threshold}"
                 + (f"; {len(record.lattices)} lattices" if len(record.lattices) else ""))
     return json.dumps({"event": number, "name": record.id.name, "rank": rank, "outcome": record.outcome.name,
                        "reason": record.skip.reason.name if record.skip else "none", "stopped_by": record.stopped_by,
