@@ -13,7 +13,7 @@ from mpixfel.stages.search import columns, judge, knowledge, schedule, spread
 
 SCAN_SPOTS = 48
 CYCLES = 0.3            # of the highest order between neighbours on the grid
-GRID_POINTS = 200_000
+GRID_POINTS = 150_000
 # Shares of the spots' resolution, a scan for each; the second group where the first does not explain the spots.
 REACHES = (0.35, 0.6), (0.2, 1.0, 0.12)
 ENOUGH = 0.6            # of what the odds would be if all spots were explained
@@ -74,15 +74,19 @@ def lattice_vectors(rough, spots, n):
     periods.refine_vectors(rough, q, np.unique(steps), np.float32(REFINE_LIMIT), refined)
     odds = np.empty(len(refined))
     periods.vector_odds(refined, subset(spots, spread(n, 128)), odds)
+    order = np.argsort(-odds, kind="stable")
+    refined, odds = refined[order], odds[order]
+    products = refined @ refined.T
+    size2 = np.diag(products)
+    # A vector and its opposite are one.
+    near = size2[:, None] + size2 - 2 * np.abs(products) <= (0.02 ** 2) * size2[:, None]
     kept = []
-    for i in np.argsort(-odds, kind="stable"):
-        if len(kept) == VECTORS_COMBINED or not odds[i] > 0:
-            break
-        v = refined[i]
-        size = np.linalg.norm(v)
-        if size > LEAST_AXIS and all(min(np.linalg.norm(v - u), np.linalg.norm(v + u)) > 0.02 * size for u in kept):
-            kept.append(v)
-    return np.array(kept).reshape(-1, 3)
+    for i in np.flatnonzero((odds > 0) & (size2 > LEAST_AXIS ** 2)):
+        if not near[i, kept].any():
+            kept.append(i)
+            if len(kept) == VECTORS_COMBINED:
+                break
+    return refined[kept].reshape(-1, 3)
 
 
 def scan(spots, n, wavelength):
