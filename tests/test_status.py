@@ -73,7 +73,10 @@ def test_a_run_that_learns_says_what_and_has_more_time_between_words(tmp_path):
     updated = json.loads((tmp_path / "a" / "status.json").read_text())["updated"]
     state = status.state_of(tmp_path / "a", now=updated + 500)
     assert state["state"] == "learning" and "9 of 50 lattices" in state["learning"]
-    assert "9 of 50 lattices" in status.one_line(state, 80) and len(status.one_line(state, 80)) <= 80
+    running = {**state, "state": "running", "learning": "", "done": 50, "run": "r/" + 90 * "x"}
+    lines = status.one_line_each([state, running], 80)
+    assert "9 of 50 lattices" in lines[0] and max(map(len, lines)) <= 80
+    assert lines[0].index("learning") == lines[1].index("running")
     assert status.state_of(tmp_path / "a", now=updated + 1000)["state"] == "silent"
     console = Console(width=80, file=io.StringIO())
     console.print(status.page(state, 80))

@@ -45,13 +45,13 @@ def content(folders, width):
     from rich.console import Group
     from rich.text import Text
 
-    from mpixfel.report.status import one_line, page, state_of
+    from mpixfel.report.status import one_line_each, page, state_of
 
     states = [state_of(folder) for folder in folders]
     going = any(s["state"] in ("running", "learning", "unknown") for s in states)
     if len(states) == 1:
         return page(states[0], width), going
-    return Group(*(Text(one_line(s, width), no_wrap=True, overflow="ellipsis") for s in states)), going
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in one_line_each(states, width))), going
 
 
 def watch(args):

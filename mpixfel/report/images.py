@@ -142,12 +142,16 @@ def draw_stack(axes, stack, shot, title="", max_edge=1200, percents=(1.0, 99.5))
 
 def _draw_axes(axes, cell_axes, extent_mm):
     """Directions of a*, b*, c* of the first lattices, seen along the beam."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=3, foreground="white")]
     span = 0.18 * abs(extent_mm[0] - extent_mm[1])
     for k, rows in enumerate(np.asarray(cell_axes).reshape(-1, 3, 3)[:3]):
         for name, row in zip(("a*", "b*", "c*"), rows):
             tip = span * row[:2] / np.linalg.norm(row)
-            axes.annotate(name, (0, 0), tip, fontsize=7, color=LATTICE_COLOURS[k],
-                          arrowprops=dict(arrowstyle="<-", color=LATTICE_COLOURS[k], lw=0.8))
+            axes.annotate(name, (0, 0), tip, fontsize=9, weight="bold", color=LATTICE_COLOURS[k], zorder=9, ha="center",
+                          va="center", path_effects=halo, arrowprops=dict(
+                              arrowstyle="<-", color=LATTICE_COLOURS[k], lw=1.5, path_effects=halo, shrinkA=7))
 
 
 def draw_insets(figure, image, reflections, top, half_width=7, n=6):

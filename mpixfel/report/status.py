@@ -126,22 +126,19 @@ def percent(share):
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def one_line(state, width=80):
-    """A run in one line."""
+def one_line_each(states, width=80):
+    """[text] of runs, a line each, their columns below each other."""
+    told = [f"{s['state']:<11} {s['learning']}" if s["learning"] else shares(s) for s in states]
+    room = max(8, width - 2 - max(60, *map(len, told)))
+    names = [name if len(name) <= room else "…" + name[1 - room:] for name in (s["run"] for s in states)]
+    return [f"{name:<{room}}  {text}" for name, text in zip(names, told)]
+
+
+def shares(state):
+    """What a line says of a run that has begun to process."""
     rate = f"{state['events_per_second']:.1f}/s" if state["events_per_second"] else ""
     left = f"{time_text(state['seconds_left'])} left" if state["state"] == "running" and state["seconds_left"] else ""
     share = 100 * state["done"] / state["total"] if state["total"] else 100.0
-    if state["learning"]:
-        text = f"{state['state']:<11} {state['learning']}"
-    else:
-        text = _shares(state, share, rate, left)
-    name = state["run"]
-    room = max(8, width - 2 - max(len(text), 60))
-    return f"{name if len(name) <= room else '…' + name[1 - room:]:<{room}}  {text}"
-
-
-def _shares(state, share, rate, left):
-    """What a line says of a run that has begun to process."""
     return (f"{state['state']:<11} {share:3.0f} % of {state['total']}, hits {percent(state['hit_rate'])}, "
             f"indexed {percent(state['indexing_rate'])} {rate} {left}").rstrip()
 
