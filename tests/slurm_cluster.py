@@ -94,6 +94,19 @@ class Cluster:
         words = self.call("scontrol", "show", "job", "-o", str(number)).split()
         return dict(w.split("=", 1) for w in words if "=" in w)
 
+    def steps(self, number):
+        """Process ids of slurmd's helpers that attend to a job on this machine."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                    words = file.read()
+            except OSError:
+                continue
+            if words.startswith(f"slurmstepd: [{number}."):
+                found.append(int(pid))
+        return found
+
     def wait(self, question, seconds):
         """Ask until the answer is true."""
         end = time.monotonic() + seconds

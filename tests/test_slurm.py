@@ -70,6 +70,8 @@ def test_a_cancelled_run_is_asked_to_end_and_not_requeued(cluster, tmp_path):
 def test_a_run_near_its_time_limit_ends_in_order_is_requeued_and_goes_on(cluster, warned):
     number, trial = warned
     cluster.wait(lambda: cluster.job(number)["Restarts"] == "1", 240)
+    # Started again before the first start has ended, it would be given that one's exit code.
+    cluster.wait(lambda: not cluster.steps(number), 60)
     job = cluster.job(number)
     assert job["Requeue"] == "1" and job["NumTasks"] == "2"
     # Without the pause after a requeue, and without another warning.
