@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from report_runs import CELL, make_run
+from mpixfel.cli.main import main
 from mpixfel.io.results import Results
 from mpixfel.model.event import Outcome
 from mpixfel.report import write
@@ -144,6 +145,11 @@ def test_a_browser_draws_all_plots_from_the_file_alone(run, tmp_path):
     names = [f["name"] for f in figures(digest(Results(run)))]
     assert f'data-drawn="{len(names)}"' in done.stdout
     assert len(re.findall('<svg class="main-svg"', done.stdout)) >= len(names)
+
+
+def test_pictures_of_a_kind_that_no_event_is_of_are_refused_in_words(tmp_path, capsys):
+    assert main(["view", str(make_run(tmp_path / "none", 0)), "--unindexed", "2"]) == 2
+    assert "there is no event of that kind" in capsys.readouterr().err
 
 
 def test_the_command_prints_where_the_report_is(run, tmp_path):

@@ -95,6 +95,16 @@ def test_pages_and_lines_fit_the_terminal(tmp_path, columns):
         assert "25" in done.stdout
 
 
+def test_watching_waits_for_a_run_that_has_not_begun_and_ends_with_it(tmp_path):
+    command = [sys.executable, "-m", "mpixfel.cli.main", "status", "--watch", "--interval", "0.2", str(tmp_path / "a")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        with pytest.raises(subprocess.TimeoutExpired):
+            watching.wait(1.5)
+        running_job(tmp_path / "a", state="done", done=100)
+        told = watching.communicate(timeout=60)[0]
+    assert watching.returncode == 0 and "100 of 100" in told
+
+
 def test_json_is_for_scripts(tmp_path):
     running_job(tmp_path / "a")
     done = subprocess.run([sys.executable, "-m", "mpixfel.cli.main", "status", "--json", str(tmp_path / "a")],
