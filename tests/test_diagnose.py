@@ -6,6 +6,7 @@ import pytest
 
 from diagnosed_runs import DISTANCE, PIXEL, SIDE, WAVELENGTH, geometry_text, make_run
 import mpixfel
+import report_runs
 from mpixfel.cli.main import main
 from mpixfel.io.assemble import told_in_words
 from mpixfel.io.results import Results
@@ -152,3 +153,10 @@ def test_a_pattern_that_prefers_another_cell_says_which():
     told = told_in_words(json.dumps(story(Record(EventId(0, 0, "x"), skip=skip))))
     axes = [float(told.split(f"preferred_{k} ")[1].split(",")[0]) for k in "abc"]
     np.testing.assert_allclose(axes, OTHER.parameters[:3], rtol=0.02)
+
+
+def test_peaks_of_several_events_are_those_of_each(tmp_path):
+    results = Results(report_runs.make_run(tmp_path / "run", 60))
+    rows = np.flatnonzero(results.events["n_peaks"] > 0)[::7]
+    for row, peaks in zip(rows, results.peaks_of(rows)):
+        np.testing.assert_array_equal(peaks, results.peaks(row))

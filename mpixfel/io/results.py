@@ -66,10 +66,16 @@ class Results:
     def peaks(self, row):
         """PEAK rows of an event; `lattice` counts the event's own lattices, -1 none."""
         event = self.events[row]
-        rows = self._rows("peaks", int(event["first_peak"]), int(event["n_peaks"]))
-        mine = rows["lattice"] >= 0
-        rows["lattice"][mine] -= int(event["first_lattice"])
-        return rows
+        return counted_within(event, self._rows("peaks", int(event["first_peak"]), int(event["n_peaks"])))
+
+    def peaks_of(self, rows):
+        """[PEAK rows, ...] of several events, as `peaks` gives them: the run file is opened once."""
+        if not self.complete:
+            return [self.peaks(row) for row in rows]
+        with h5py.File(self.folder / "run.h5", "r") as f:
+            columns = {name: f["peaks"][name] for name in tables.PEAK.names if name in f["peaks"]}
+            spans = [slice(int(e["first_peak"]), int(e["first_peak"]) + int(e["n_peaks"])) for e in self.events[rows]]
+            return [counted_within(e, read_table(columns, tables.PEAK, span)) for e, span in zip(self.events[rows], spans)]
 
     def reflections(self, row):
         """REFLECTION rows of an event, all lattices; `lattice` counts the event's own lattices."""
@@ -231,6 +237,13 @@ class Results:
         """`Context` as the stages had it."""
         return Context(self.geometry.detector, self.geometry.beam, self.learnt.cells, source.static_mask(),
                        source.saturation_adu(), self.learnt)
+
+
+def counted_within(event, peaks):
+    """Peaks of an event whose `lattice` counts the event's own lattices."""
+    mine = peaks["lattice"] >= 0
+    peaks["lattice"][mine] -= int(event["first_lattice"])
+    return peaks
 
 
 def plain(group):

@@ -96,10 +96,11 @@ def gather(results):
     given = Context(detector, results.geometry.beam, learnt=Learnt())
     learnt = Context(detector, results.geometry.beam, learnt=results.learnt)
     looks = []
-    for row in np.sort(rows):
+    rows = np.sort(rows)
+    for row, peaks in zip(rows, results.peaks_of(rows)):
         event = SimpleNamespace(clen_m=events["distance"][row] - detector.distance_m(0.0),
                                 photon_energy_ev=float(events["photon_energy"][row]), shift_m=(0.0, 0.0))
-        looks.append(Look(int(row), learnt.shot(event), given.shot(event), results.peaks(row),
+        looks.append(Look(int(row), learnt.shot(event), given.shot(event), peaks,
                           results.lattices_of(row)))
     return Evidence(results, tuple(looks))
 
