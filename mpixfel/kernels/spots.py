@@ -24,7 +24,6 @@ import numpy as np
 from numba import njit
 
 
-TAIL_BREADTH = 1.2     # squared radius of a ball's far cuts over that of the squared Lorentzian: its fringes widen them
 
 
 class Spread(NamedTuple):
@@ -153,7 +152,7 @@ def wide_part(error, variance, qx, qy, qz, k0, spread):
     half = spread.flat * qn
     own = max(variance - spread.bandwidth * qn * qn, spread.domain)
     if half * half < 0.01 * own:
-        radius2 = TAIL_BREADTH * (spread.knee * spread.knee + variance - spread.domain + error * error)
+        radius2 = spread.knee * spread.knee + variance - spread.domain + error * error
         return 0.0, radius2, radius2
     lean = (-spread.mosaic * qn * qr + spread.divergence * k0 * k0 * cosine * sine) / own
     steep = qr / qn - lean
