@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels import refine
-from mpixfel.kernels.geometry import scattering_vectors
-from mpixfel.kernels.spots import Spread, ellipses
+from mpixfel.kernels.residuals import match_peaks, typical_errors
+from mpixfel.kernels.spots import Spread
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Detector
@@ -17,6 +17,7 @@ from mpixfel.stages.spread import DOMAIN_VARIANCE, known_spread
 from mpixfel.stages.strain import orientation
 
 ROUNDS = (2.5, 1.6, 1.2, 1.0)   # how much wider than at the end excitation errors may be, round by round
+STEPS = (2, 2, 2, 12)           # of the fit in each round: indices are assigned anew after it
 BLOCKS = (1000.0, 2000.0, 3000.0, 3000.0)   # angstrom: and never narrower than blocks of such a size would make them
 PLACES = (6.0, 3.0, 1.5, 1.0)   # and places: the first lattice may be off by a pixel or so
 STEADY = 5                      # imagined peaks that fit as expected
@@ -45,6 +46,8 @@ class Fit(NamedTuple):
     rms: float
     errors: "Errors"
     converged: bool
+    reference: np.ndarray | None = None   # unstrained axes in the fit's orientation,
+    strains: np.ndarray | None = None     # and the form's strains
 
 
 class Errors(NamedTuple):
@@ -102,11 +105,11 @@ class Refinement:
         """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
         form = row_form(row, prepared.restraints)
         fit = Fit(form, row["reciprocal_axes"], None, None, None, None, 0.0, Errors(1.0, job.floor), True)
-        for wide, far, block in zip(ROUNDS, PLACES, BLOCKS):
+        for wide, far, block, steps in zip(ROUNDS, PLACES, BLOCKS, STEPS):
             hkl, matched, _ = job.match(fit, self.tolerance * wide, far, DOMAIN_VARIANCE / block ** 2)
             if matched.sum() < self.min_indexed:
                 return Reason.too_few_indexed
-            fit = job.fit(fit, hkl, matched)
+            fit = job.fit(fit, hkl, matched, steps)
             if not fit.converged:
                 return Reason.refinement_diverged
         return fit
@@ -144,7 +147,6 @@ class _Shot:
                        + ss[:, None] * geometry.ss_axis[panel])
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
         self.pixel_q = self.k0 * prepared.restraints.pixel_m / self.distance_m
-        self.q = scattering_vectors(geometry, panel, fs, ss, shot.wavelength_angstrom)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = peaks["sigma"].astype(float) / peaks["intensity"]
         self.relative = np.where(np.isfinite(relative) & (relative > 0), np.clip(relative, MIN_RELATIVE, 1.0), 0.3)
@@ -161,54 +163,39 @@ class _Shot:
 
         A peak's distance from a lattice point is an excitation error, along its ray, and an error of place, across it.
         """
-        x, y, stretch = self.beam(fit)
-        ray = self.points - np.array([x, y, -stretch * self.distance_m])
-        ray /= np.linalg.norm(ray, axis=1)[:, None]
-        q = self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
-        _, nn, _, rr, tt = ellipses(q, self.k0, self.spread)
-        along2 = np.maximum(fit.errors.widen * nn, least)
-        across2 = far ** 2 * (2 * fit.errors.floor ** 2 + self.relative ** 2 * (rr + tt) + SLANT ** 2 * along2)
-        hkl, matched = np.empty((len(q), 3)), np.empty(len(q), bool)
-        refine.assign(np.ascontiguousarray(fit.axes), q, fit.form.centring, tolerance * np.sqrt(along2 + across2), hkl,
-                      matched)
-        apart = hkl @ fit.axes - q
-        along = np.sum(apart * ray, axis=1)
-        across = np.sum(apart ** 2, axis=1) - along ** 2
-        distance2 = along ** 2 / along2 + across / across2
-        return hkl, matched & (distance2 < tolerance ** 2), distance2
+        n = len(self.points)
+        hkl, matched, distance2 = np.empty((n, 3)), np.empty(n, bool), np.empty(n)
+        match_peaks(np.ascontiguousarray(fit.axes), fit.form.centring, self.points, self.beam(fit), self.distance_m, self.k0,
+                    self.spread, self.relative, (fit.errors.widen, fit.errors.floor, least, far, SLANT), tolerance, hkl,
+                    matched, distance2)
+        return hkl, matched, distance2
 
-    def fit(self, before, hkl, use):
+    def fit(self, before, hkl, use, steps=STEPS[-1]):
         """Refine from an earlier fit, or what stands for one, with fixed indices; a `Fit`."""
         p, form = self.prepared, before.form
         n = refine.N_ROTATION + len(form.strains) + N_BEAM
-        turn = orientation(before.axes, form.cell)
-        reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
-        lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
-        state = np.zeros(n) if before.state is None else before.state.copy()
+        if before.reference is None:
+            turn = orientation(before.axes, form.cell)
+            reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
+            lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
+            state = np.zeros(n)
+        else:
+            reference, lab, state = before.reference.copy(), before.strains.copy(), before.state.copy()
         precision = np.concatenate([np.zeros(refine.N_ROTATION), form.sigma ** -2.0, p.restraints.beam_sigma ** -2.0])
         axes, covariance = np.empty((3, 3)), np.empty((n, n))
         converged, _, _, rms = refine.descend(
             reference, lab, hkl, use, self.points, self.relative, before.errors.floor, self.k0, self.spread,
-            before.errors.widen, self.distance_m, precision, np.zeros(n), state, axes, covariance, 12)
-        fit = Fit(form, axes, state, covariance, hkl, use, rms, before.errors, converged)
+            before.errors.widen, self.distance_m, precision, np.zeros(n), state, axes, covariance, steps)
+        fit = Fit(form, axes, state, covariance, hkl, use, rms, before.errors, converged, reference, lab)
         return fit._replace(errors=self.errors(fit)) if converged else fit
 
     def errors(self, fit):
         """`Errors` that the residuals of a fit ask for: medians, steadied by a few imagined peaks as expected."""
-        use, (x, y, stretch) = fit.own, self.beam(fit)
-        ray = self.points[use] - np.array([x, y, -stretch * self.distance_m])
-        ray /= np.linalg.norm(ray, axis=1)[:, None]
-        q = fit.hkl[use] @ fit.axes
-        error, nn, shift, rr, tt = ellipses(q, self.k0, self.spread)
-        apart = q - self.k0 * (ray - np.array([0.0, 0.0, 1.0]))
-        along = np.sum(apart * ray, axis=1)
-        across = np.maximum(np.sum(apart ** 2, axis=1) - along ** 2, 0.0)
-        # A spot drawn aside by its excitation error is where it should be.
-        across = np.minimum(across, (np.sqrt(across) - np.abs(shift)) ** 2)
-        n = len(q)
+        n, error2, across2, place2 = typical_errors(fit.axes, fit.hkl, fit.own, self.points, self.beam(fit),
+                                                    self.distance_m, self.k0, self.spread, self.relative)
         # Medians of chi square with one and with two degrees of freedom: 0.455 and 1.386.
-        widen = (np.median(error ** 2 / nn) / 0.455 * n + STEADY) / (n + STEADY)
-        place = np.median(across) / 1.386 - np.median(self.relative[use] ** 2 * (rr + tt) / 2)
+        widen = (error2 / 0.455 * n + STEADY) / (n + STEADY)
+        place = across2 / 1.386 - place2
         floor = np.sqrt((max(place, self.floor ** 2) * n + STEADY * self.floor ** 2) / (n + STEADY))
         return Errors(float(np.clip(widen, 0.05, 20.0)), float(min(floor, WORST_PLACE_PIXELS * self.pixel_q)))
 
