@@ -3,6 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
+import pytest
+
 from mpixfel.kernels import cache_folder
 
 FIRST = """
@@ -42,3 +46,23 @@ def test_a_folder_that_cannot_be_made_is_replaced_by_one_that_can(tmp_path):
     (tmp_path / "file").write_text("")
     found = Path(cache_folder([], str(tmp_path / "file" / "cache")))
     assert tmp_path not in found.parents
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without the compiler")
+def test_a_kernel_keeps_its_copies_of_other_kernels_to_itself():
+    """Else the first copy that a process loads would serve all kernels, and results hang on the order of loading."""
+    @numba.njit
+    def inner(x):
+        total = 0.0
+        for k in range(x.size):
+            total += x[k] * x[k]
+        return total
+
+    @numba.njit
+    def outer(x, y):
+        return inner(x) - inner(y)
+
+    assert outer(np.arange(4.0), np.arange(3.0)) == 9.0
+    library = next(iter(outer.overloads.values())).library
+    bodies = [f for f in library._final_module.functions if not f.is_declaration]
+    assert bodies and not [f.name for f in bodies if f.linkage.name.startswith(("linkonce", "weak"))]

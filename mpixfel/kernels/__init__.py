@@ -3,6 +3,10 @@
 Numba keeps compiled code as long as the file that a function stands in is unchanged, although code of other files is
 compiled into it. So this package keeps its compiled code in a folder named after the sources of all kernels: a new
 version never meets code compiled from an old one.
+
+A kernel that calls another has a copy of it. Numba leaves these copies visible to each other, and of the copies in a
+process the one that was loaded first serves all. Copies differ in their last bits, as the order of a sum may: so results
+would depend on which kernel was called first, and on which rank compiled it. Here each kernel keeps its copies to itself.
 """
 import fcntl
 import functools
@@ -12,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numba
-from numba.core import caching
+from numba.core import caching, codegen
 
 
 def cache_folder(sources, base=None):
@@ -50,3 +54,17 @@ def one_at_a_time(save):
 
 
 caching.IndexDataCacheFile.save = one_at_a_time(caching.IndexDataCacheFile.save)
+
+
+def with_copies_of_its_own(optimise):
+    """`optimise` of numba's libraries, of a module whose copies of other kernels nobody else sees."""
+    @functools.wraps(optimise)
+    def optimised(self):
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage.name == "linkonce_odr":
+                function.linkage = "internal"
+        return optimise(self)
+    return optimised
+
+
+codegen.CPUCodeLibrary._optimize_final_module = with_copies_of_its_own(codegen.CPUCodeLibrary._optimize_final_module)
