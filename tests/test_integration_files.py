@@ -108,6 +108,9 @@ def test_the_reflection_table_is_msgpack_that_unpacks_to_the_rows(tmp_path, shot
     np.testing.assert_array_equal(np.frombuffer(data, "<i4").reshape(n, 3), record.reflections["hkl"])
     experiments = json.loads((tmp_path / names[0]).read_text())
     assert [e["identifier"] for e in experiments["experiment"]] == list(table["identifiers"].values())
+    # Unique among all files: events of other sources and runs have the same names, files have not.
+    stem = os.path.basename(names[0]).removesuffix(".expt")
+    assert [e["identifier"] for e in experiments["experiment"]] == [f"{stem} lattice {k}" for k in range(2)]
 
 
 def unpacked(data, at):

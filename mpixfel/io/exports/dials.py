@@ -5,6 +5,7 @@ format only what is needed is written here (The MessagePack specification: array
 numbers).
 """
 import json
+import os
 import struct
 
 import gemmi
@@ -27,7 +28,9 @@ def write_experiments(stem, record, shot, geometries, context):
     geometries : list of PanelGeometry
         One for each lattice of the record, as refined.
     """
-    names = [f"{record.id.name} lattice {k}" for k in range(len(record.lattices))]
+    # No two experiments of all files that are read together may have one identifier; names of events repeat from file to
+    # file and from run to run.
+    names = [f"{os.path.basename(stem)} lattice {k}" for k in range(len(record.lattices))]
     paths = f"{stem}.expt", f"{stem}.refl"
     with open(paths[0] + ".part", "w", encoding="utf-8") as f:
         json.dump(experiment_list(record, shot, geometries, context, names), f, indent=1)
