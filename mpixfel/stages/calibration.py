@@ -114,7 +114,7 @@ class Prepared:
         self.common_mode = make_common_mode(options, self, context.detector)
         self.photons = np.full(context.detector.stack_shape, np.nan, np.float32)
         self.saturated = np.empty(self.photons.size, np.int64)
-        self._sigma = None
+        self._sigma = self._sigma_scale = None
 
     def scale(self, shot):
         """(P,) float32: photons per unit of what the maps yield."""
@@ -126,10 +126,13 @@ class Prepared:
         """Read-out noise in photons, (P, SS, FS), or NaN where no dark tells it."""
         if self.noise is None:
             return float("nan")
-        if self._sigma is None or not np.array_equal(self._sigma[0], scale):
-            stretch = self.factor[0, 0] if self.factor.size > 1 else np.float32(1)
-            self._sigma = scale.copy(), self.noise * np.abs(stretch) * scale[:, None, None]
-        return self._sigma[1]
+        if self._sigma is None:
+            self._adu_sigma = self.noise * np.abs(self.factor[0, 0]) if self.factor.size > 1 else self.noise
+            self._sigma = np.empty_like(self.noise)
+        if not np.array_equal(self._sigma_scale, scale):      # photon energies vary from shot to shot
+            self._sigma_scale = scale.copy()
+            np.multiply(self._adu_sigma, scale[:, None, None], out=self._sigma)
+        return self._sigma
 
     def convert(self, raw, gains, panels, cell, scale, offset, n):
         """Convert one block into `photons`; returns the number of saturated pixels so far."""

@@ -143,7 +143,7 @@ class Hdf5Source(Source):
     def _first_mask(self):
         """(P, SS, FS) bool: the static masks of the first file, which other files are compared with."""
         if self._static is None:
-            self._static = self._events_of(0).file_masks().static
+            self._static = self._events_of(0).file_masks().static()
         return self._static
 
     def saturation_adu(self):

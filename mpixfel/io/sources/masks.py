@@ -67,24 +67,37 @@ class FileMasks:
     def __init__(self, file, geometry, parts, buffers):
         self._file, self._geometry, self._parts, self._buffers = file, geometry, parts, buffers
         self._panels = geometry.detector.panels
-        self._per_event = []
-        self.static = np.zeros(geometry.detector.stack_shape, bool)   # (P, SS, FS), True = bad in every event
+        self._per_event, self._for_all = [], []
         self._beyond = {}
         for use in mask_uses(geometry):
             self._take(use)
 
-    def _take(self, use):
-        """Read a mask that holds for all events; remember one that does not."""
+    def static(self):
+        """(P, SS, FS) bool, True = bad in every event; read anew, so that not every rank must keep it."""
+        static = np.zeros(self._geometry.detector.stack_shape, bool)
+        for use in self._for_all:
+            file, dataset = self._opened(use)
+            for p, rule, part in self._parts_of(use, dataset):
+                static[p, :part.shape[0], :part.shape[1]] |= rule.is_bad(part)
+            if use.file:
+                file.close()
+        return static
+
+    def _opened(self, use):
+        """(file, dataset) of a mask."""
         file = self._file if not use.file else open_file(_resolve(use.file, self._geometry.layout.folder))
-        dataset = open_dataset(file, substitute(use.slab.path, self._parts), REMEDY)
+        return file, open_dataset(file, substitute(use.slab.path, self._parts), REMEDY)
+
+    def _take(self, use):
+        """Sort a mask into those that hold for all events and those that do not; raise `MpixfelError` if it does not fit."""
+        file, dataset = self._opened(use)
         if dataset.dtype.kind not in "iub":
             raise MpixfelError(f"mask {dataset.name} holds {dataset.dtype}, not bits", file.filename, REMEDY)
         slab, per_event = _fit(dataset, use.slab)
         use = use._replace(slab=slab)
         self._check_panels(dataset, use)
         if not per_event:
-            for p, rule, part in self._parts_of(use, dataset):
-                self.static[p, :part.shape[0], :part.shape[1]] |= rule.is_bad(part)
+            self._for_all.append(use)
         elif use.file:
             raise MpixfelError(f"mask {dataset.name} has one image for each event", file.filename,
                                "a mask file must hold one mask for all events")
@@ -114,7 +127,7 @@ class FileMasks:
 
     def compare(self, reference):
         """From now on, count bad pixels that `reference` (P, SS, FS) lacks among those of each event."""
-        more = self.static & ~reference
+        more = self.static() & ~reference
         for p in np.flatnonzero(more.any((1, 2))):
             panel = self._panels[p]
             of_panel(self._beyond.setdefault(panel.block, self._empty(panel.block)), panel)[...] \
