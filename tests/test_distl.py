@@ -15,6 +15,7 @@ from small_detector import context_of, event_of, flat_context, panel
 from mpixfel.errors import MpixfelError
 from mpixfel.io.geometry import read_geometry
 from mpixfel.kernels import distl as kernel
+from mpixfel.kernels.distl_spots import fewest_neighbours
 from mpixfel.model.event import Image
 from mpixfel.model.experiment import Context
 from mpixfel.stages import distl_screen
@@ -181,6 +182,36 @@ def test_a_box_poor_in_background_grows():
     middle = boxes[4]
     assert middle["sigma"] == pytest.approx(1.0, abs=0.1) and middle["a"] * 20 + middle["b"] * 20 + middle["c"] == (
         pytest.approx(10, abs=0.2))
+
+
+@given(seed=st.integers(0, 2**32 - 1), least=st.integers(1, 6), density=st.sampled_from([0.5, 2.0]),
+       sizes=st.lists(st.tuples(st.integers(5, 40), st.integers(5, 140)), min_size=1, max_size=3))
+def test_pixels_above_the_planes_are_marked_and_those_with_enough_such_neighbours_found(seed, least, density, sizes):
+    rng, shape = np.random.default_rng(seed), np.array(sizes, np.int64)
+    stack = (len(sizes), *shape.max(axis=0))
+    image = rng.normal(0, 1, stack).astype(np.float32)
+    image[rng.random(stack) < 0.05] = np.nan
+    boxes, grid = make_boxes(shape, stack, 1, 12, rng.random(len(sizes)) < 0.8, True)
+    for name in ("a", "b", "c"):
+        boxes[name] = rng.normal(0, 0.05, len(boxes))
+    boxes["sigma"] = rng.choice([0.0, 0.8, 1.0], len(boxes))
+    expected = np.zeros((stack[0], stack[1] + 2, stack[2] + 2), int)        # with a rim of unmarked pixels
+    for box in boxes[boxes["sigma"] > 0]:
+        x, y = np.mgrid[box["s0"]:box["s1"] + 1, box["f0"]:box["f1"] + 1]
+        plane = box["a"] * (x - box["s0"]) + box["b"] * (y - box["f0"]) + box["c"]
+        value = image[box["panel"], x, y]
+        expected[box["panel"], x + 1, y + 1] = (value > plane + 1 / density * box["sigma"]) & (value > 0.1)
+    width = kernel.CHUNK * -(-stack[2] // kernel.CHUNK)
+    body, found = np.full(stack, 7, np.uint8), np.empty(image.size, np.int64)
+    for p, (height, across) in enumerate(sizes):
+        body[p, height:], body[p, :, across:] = 0, 0
+    kernel.mark(image, shape, boxes, grid, 1 / density, np.float32(0.1), np.empty((2, width), np.float32), body)
+    inner = expected[:, 1:-1, 1:-1]
+    np.testing.assert_array_equal(body, inner)
+    n = kernel.crowded(body, shape, fewest_neighbours(least), np.zeros(width + 2, np.uint8),
+                       np.zeros((3, width), np.uint8), found)
+    around = sum(expected[:, j:j + stack[1], i:i + stack[2]] for j in range(3) for i in range(3)) - inner
+    np.testing.assert_array_equal(found[:n], np.flatnonzero((inner == 1) & (around > min(4, least - 1) - 1)))
 
 
 # The finder

@@ -159,6 +159,20 @@ def spotty(seed=1, size=256):
     return rng.poisson(light).astype(np.float32), at
 
 
+@pytest.mark.parametrize("scale, pedestal", [(0.1, 0.0), (0.1, -7.0), (3.0, 300.0), (100.0, 0.0), (100.0, 5000.0)])
+def test_neither_gain_nor_pedestal_changes_the_peaks(scale, pedestal):
+    image, at = spotty()
+    blank = np.random.default_rng(8).poisson(0.4, image.shape).astype(np.float32)
+    context, finder = flat_context(256), RobustFinder()
+    shot, prepared = context.shot(event_of()), finder.prepare(context)
+    found = finder(Image((scale * image + pedestal)[None], np.zeros(0, np.int64)), shot, prepared)
+    assert len(found) == len(at) and len(finder(Image((scale * blank + pedestal)[None], np.zeros(0, np.int64)), shot,
+                                                prepared)) == 0
+    near = cKDTree(at).query(np.column_stack([found["ss"], found["fs"]]))[0]
+    assert near.mean() < 0.3 and found["intensity"].mean() == pytest.approx(70 * scale, rel=0.2)
+    assert found["background"].mean() == pytest.approx(0.4 * scale + pedestal, abs=0.1 * scale + 1e-4 * abs(pedestal))
+
+
 @pytest.mark.parametrize("finder", [RobustFinder(), Peakfinder8(), Peakfinder8(exact=True)],
                          ids=["robust", "pf8", "exact"])
 def test_a_peak_tells_place_photons_error_background_size_and_resolution(finder):

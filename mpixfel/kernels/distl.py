@@ -13,8 +13,8 @@ from numba import njit
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 STEP = 2             # every second pixel is sampled
 MAX_COLUMNS = 512    # samples along the edge of a box
-CHUNK = 64           # pixels compared together
-NEVER, ZERO, ONE = np.float32(3e38), np.float32(0), np.float32(1)
+CHUNK, SHORT = 64, 16  # pixels compared together
+NEVER = np.float32(3e38)
 
 BOX = np.dtype([("panel", "i4"), ("s0", "i4"), ("s1", "i4"), ("f0", "i4"), ("f1", "i4"),      # inclusive
                 ("a", "f8"), ("b", "f8"), ("c", "f8"), ("sigma", "f8")])
@@ -246,46 +246,86 @@ def _set_limits(boxes, height, base, slope):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _compare(image, at, width, base, slope, x, low, out, n):
-    """Append the pixels at, at + 1, ... of the flat image that lie above base + slope * x and above `low`, while room.
+def mark(image, shape, boxes, grid, height, low, limits, body):
+    """Say of every pixel whether Z > height and value > low: 1 or 0 into `body` (P, SS, FS) uint8, zero in its padding.
 
-    `base` and `slope` are whole chunks long, and say never beyond `width`; so does the caller's image, but for its end.
+    `limits` (2, W) float32 is work space, W at least FS.
     """
-    for chunk in range(np.uint64(base.size // CHUNK)):
-        start = chunk * np.uint64(CHUNK)
-        hits = ZERO
-        if at + start + np.uint64(CHUNK) <= np.uint64(image.size):
-            for i in range(start, start + np.uint64(CHUNK)):
-                hits += ONE if image[at + i] > base[i] + slope[i] * x else ZERO
-        else:
-            hits = ONE
-        if hits > ZERO:
-            stop = min(start + np.uint64(CHUNK), np.uint64(width))
-            if n + CHUNK < out.size:
-                for i in range(start, stop):      # without a branch: where many pixels pass, none can be foretold
-                    out[n] = np.int64(at + i)
-                    n += (image[at + i] > base[i] + slope[i] * x) & (image[at + i] > low)
-    return n
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def above(image, shape, boxes, grid, height, low, limits, out):
-    """Flat indices, ascending, of the pixels with Z > height and value > low; returns their number, below the room.
-
-    `limits` (2, W) float32 is work space, W a whole number of chunks that holds FS; `out` (room,) int64.
-    """
-    n, n_ss, n_fs = 0, image.shape[1], image.shape[2]
-    base, slope, flat = limits[0], limits[1], image.reshape(-1)
+    n_ss, n_fs = image.shape[1], image.shape[2]
+    base, slope, flat, marks = limits[0], limits[1], image.reshape(-1), body.reshape(-1)
+    zero, one = np.uint8(0), np.uint8(1)
     for p in range(shape.shape[0]):
         current, s0 = np.int64(-1), 0
-        width = shape[p, 1]
+        width = np.uint64(shape[p, 1])
         for s in range(shape[p, 0]):
-            row = np.int64(grid.row_of[p, s])
+            row, at = np.int64(grid.row_of[p, s]), np.uint64((p * n_ss + s) * n_fs)
             if row < 0:
+                for f in range(width):
+                    marks[at + f] = zero
                 continue
             if row != current:
                 current, first = row, grid.first[p] + row * grid.columns[p]
                 _set_limits(boxes[first:first + grid.columns[p]], height, base, slope)
                 s0 = boxes[first]["s0"]
-            n = _compare(flat, np.uint64((p * n_ss + s) * n_fs), width, base, slope, np.float32(s - s0), low, out, n)
+            x = np.float32(s - s0)
+            for f in range(width):
+                v = flat[at + f]
+                marks[at + f] = one if (v > base[f] + slope[f] * x) & (v > low) else zero
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def crowded(body, shape, neighbours, line, sums, out):
+    """Flat indices, ascending, of the marked pixels with more than so many marked ones among their eight neighbours.
+
+    Parameters
+    ----------
+    body : (P, SS, FS) uint8
+        1 for marked pixels, otherwise 0.
+    line : (W + 2,) uint8, sums : (3, W) uint8
+        Work space, W a whole number of chunks that holds FS.
+    out : (room,) int64
+
+    Returns
+    -------
+    int
+        Number of pixels; may exceed the room.
+    """
+    n, n_ss, n_fs, marks, zero = 0, body.shape[1], body.shape[2], body.reshape(-1), np.uint8(0)
+    least, wide = np.uint8(max(neighbours + 2, 1)), np.uint64(sums.shape[1])      # the pixel itself is in the sum
+    for p in range(shape.shape[0]):
+        height, width = shape[p, 0], np.uint64(shape[p, 1])
+        line[:], sums[:] = zero, zero
+        for s in range(height + 1):
+            if s < height:
+                at = np.uint64((p * n_ss + s) * n_fs)
+                for f in range(width):
+                    line[f + np.uint64(1)] = marks[at + f]
+                last = sums[s % 3]
+                for f in range(wide):
+                    last[f] = np.uint8(line[f] + line[f + np.uint64(1)] + line[f + np.uint64(2)])
+            else:
+                sums[s % 3, :] = zero
+            if s > 0:
+                n = _pick(marks, np.uint64((p * n_ss + s - 1) * n_fs), width, sums, least, out, n)
+    return n
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _pick(marks, at, width, sums, least, out, n):
+    """Append the marked pixels of a row, from marks[at] on, whose 3 x 3 sum is at least so large."""
+    a, b, c = sums[0], sums[1], sums[2]
+    start = np.uint64(0)
+    while start < width:
+        hits = np.uint8(0)
+        for k in range(np.uint64(SHORT)):
+            i = start + k
+            hits |= np.uint8(np.uint8(a[i] + b[i] + c[i]) >= least)
+        if hits:
+            for k in range(min(np.uint64(SHORT), width - start)):
+                i = start + k
+                if marks[at + i] and a[i] + b[i] + c[i] >= least:
+                    if n < out.size:
+                        out[n] = np.int64(at + i)
+                    n += 1
+        start += np.uint64(SHORT)
     return n

@@ -6,6 +6,7 @@ from mpixfel.kernels.distl import box_of, z_of
 
 # NaN marks bad pixels, so the compiler must not assume that there are none.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+SHIFT, LOW = 20, (1 << 20) - 1      # a pixel of a spot is ss << SHIFT | fs: a division would cost more than all the rest
 SPOT = np.dtype([("panel", "i4"), ("s", "i4"), ("f", "i4"),                  # the highest maximum
                  ("area", "i4"), ("maxima", "i4"), ("edges", "i4"), ("border", "i4"), ("ice", "i4"), ("over", "i4"),
                  ("z", "f8"), ("height", "f8"), ("background", "f8"), ("sigma", "f8"),     # at the highest maximum
@@ -31,18 +32,18 @@ def _is_maximum(image, body, shape, p, s, f, neighbours, margin):
 @njit(cache=True, fastmath=FASTMATH)
 def _collect(body, shape, p, s, f, pixels):
     """The connected pixels (8 neighbours) of `body` == 1 around (s, f) become 2; returns their number."""
-    n_fs, n, done = body.shape[2], 1, 0
-    pixels[0] = s * n_fs + f
+    n, done = 1, 0
+    pixels[0] = s << SHIFT | f
     body[p, s, f] = 2
     while done < min(n, pixels.size):
-        s0, f0 = pixels[done] // n_fs, pixels[done] % n_fs
+        s0, f0 = pixels[done] >> SHIFT, pixels[done] & LOW
         done += 1
         for j in range(max(s0 - 1, 0), min(s0 + 2, shape[p, 0])):
             for i in range(max(f0 - 1, 0), min(f0 + 2, shape[p, 1])):
                 if body[p, j, i] == 1:
                     body[p, j, i] = 2
                     if n < pixels.size:
-                        pixels[n] = j * n_fs + i
+                        pixels[n] = j << SHIFT | i
                     n += 1
     return n
 
@@ -77,15 +78,15 @@ def _weigh(image, boxes, grid, p, s, f, spot):
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _axes(pixels, n, n_fs, spot):
+def _axes(pixels, n, spot):
     """Major and minor axis: twice the distance of the farthest pixel from the mean, and what lies across it."""
     ms, mf = 0.0, 0.0
     for k in range(n):
-        ms += pixels[k] // n_fs
-        mf += pixels[k] % n_fs
+        ms += (pixels[k] >> SHIFT)
+        mf += (pixels[k] & LOW)
     ms, mf, far, ds, df = ms / n, mf / n, -1.0, 0.0, 0.0
     for k in range(n):
-        s, f = pixels[k] // n_fs - ms, pixels[k] % n_fs - mf
+        s, f = (pixels[k] >> SHIFT) - ms, (pixels[k] & LOW) - mf
         if s * s + f * f > far:
             far, ds, df = s * s + f * f, s, f
     if n < 2 or far <= 0:
@@ -93,29 +94,21 @@ def _axes(pixels, n, n_fs, spot):
         return
     across = 0.0
     for k in range(n):
-        across = max(across, abs(ds * (pixels[k] % n_fs - mf) - (pixels[k] // n_fs - ms) * df))
+        across = max(across, abs(ds * ((pixels[k] & LOW) - mf) - ((pixels[k] >> SHIFT) - ms) * df))
     major = 2.0 * np.sqrt(far)
     minor = 4.0 * across / major
     spot["major"], spot["minor"] = max(major, minor), min(major, minor)
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def _alone(flat, at, stride):
-    """Whether none of the eight neighbours of a pixel of the flat map is marked; False near the ends of the map.
-
-    At the edge of a panel, neighbours in memory are none on the detector: there the answer may be False for True.
-    """
-    if at < stride + 1 or at + stride + 1 >= flat.size:
-        return False
-    marked = np.uint8(0)
-    for row in (at - stride, at, at + stride):
-        marked |= flat[row - 1] | flat[row + 1]
-    return (marked | flat[at - stride] | flat[at + stride]) == 0
+def fewest_neighbours(least):
+    """A maximum of a spot of at least so many pixels has more than this number of neighbours above the threshold."""
+    return min(4, least - 1) - 1
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def spots(image, boxes, grid, shape, found, least, margin, overload, rings, icy, body, pixels, out):
-    """Spots: connected pixels out of `found` (n,) that hold a maximum.
+    """Spots: connected marked pixels that hold a maximum, which is one of `found` (n,), see `kernels.distl.crowded`.
 
     Parameters
     ----------
@@ -128,7 +121,7 @@ def spots(image, boxes, grid, shape, found, least, margin, overload, rings, icy,
     rings : (P, SS, FS) uint16; icy : (n,) bool
         Ring of each pixel, and which rings are ice.
     body : (P, SS, FS) uint8
-        Zero before and after.
+        1 for marked pixels; those of spots become 2.
     pixels : (room,) int64 work space; out : (room,) SPOT
 
     Returns
@@ -137,40 +130,30 @@ def spots(image, boxes, grid, shape, found, least, margin, overload, rings, icy,
         Number of spots; may exceed the room.
     """
     n_ss, n_fs, n = image.shape[1], image.shape[2], 0
-    neighbours = min(4, least - 1) - 1
-    flat = body.reshape(-1)
+    neighbours, flat = fewest_neighbours(least), body.reshape(-1)
     for k in range(found.size):
-        flat[found[k]] = 1
-    for k in range(found.size):
-        # Most are noise: single pixels.
-        if flat[found[k]] != 1 or (least > 1 and _alone(flat, found[k], n_fs)):
-            continue
         p, rest = found[k] // (n_ss * n_fs), found[k] % (n_ss * n_fs)
-        size = _collect(body, shape, p, rest // n_fs, rest % n_fs, pixels)
-        size = min(size, pixels.size)
+        if flat[found[k]] != 1 or not _is_maximum(image, body, shape, p, rest // n_fs, rest % n_fs, neighbours, margin):
+            continue
+        size = min(_collect(body, shape, p, rest // n_fs, rest % n_fs, pixels), pixels.size)
         if size < least:
             continue
         maxima, highest, at = 0, -np.inf, -1
         for i in range(size):
-            s, f = pixels[i] // n_fs, pixels[i] % n_fs
+            s, f = pixels[i] >> SHIFT, pixels[i] & LOW
             if _is_maximum(image, body, shape, p, s, f, neighbours, margin):
                 maxima += 1
                 if image[p, s, f] > highest:
                     highest, at = image[p, s, f], i
-        if maxima == 0:
-            continue
         if n < out.size:
             _describe(image, boxes, grid, shape, p, pixels, size, at, maxima, overload, rings, icy, body, out[n])
         n += 1
-    for k in range(found.size):
-        flat[found[k]] = 0
     return n
 
 
 @njit(cache=True, fastmath=FASTMATH)
 def _describe(image, boxes, grid, shape, p, pixels, size, at, maxima, overload, rings, icy, body, spot):
-    n_fs = image.shape[2]
-    s, f = pixels[at] // n_fs, pixels[at] % n_fs
+    s, f = pixels[at] >> SHIFT, pixels[at] & LOW
     spot["panel"], spot["s"], spot["f"], spot["area"], spot["maxima"] = p, s, f, size, maxima
     spot["edges"], spot["border"], spot["ice"], spot["over"] = 0, 0, 0, 0
     spot["mass"], spot["ss"], spot["fs"], spot["mss"], spot["msf"], spot["mff"] = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -179,7 +162,7 @@ def _describe(image, boxes, grid, shape, p, pixels, size, at, maxima, overload, 
     spot["height"] = spot["z"] * spot["sigma"]
     spot["background"] = image[p, s, f] - spot["height"]
     for i in range(size):
-        s, f = pixels[i] // n_fs, pixels[i] % n_fs
+        s, f = pixels[i] >> SHIFT, pixels[i] & LOW
         _weigh(image, boxes, grid, p, s, f, spot)
         _outline(body, rings, icy, shape, p, s, f, spot)
         spot["over"] += image[p, s, f] >= overload
@@ -188,4 +171,4 @@ def _describe(image, boxes, grid, shape, p, pixels, size, at, maxima, overload, 
     spot["msf"] -= ds * df * spot["mass"]
     spot["mff"] -= df * df * spot["mass"]
     spot["ss"], spot["fs"] = spot["s"] + ds, spot["f"] + df
-    _axes(pixels, size, n_fs, spot)
+    _axes(pixels, size, spot)

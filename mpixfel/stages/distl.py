@@ -23,7 +23,7 @@ from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
 from mpixfel.stages.rings import beam_radius, moved
 
-ROOM, MAX_SPOTS, MAX_AREA = 1 << 19, 1 << 13, 1 << 14
+ROOM, MAX_SPOTS, MAX_AREA = 1 << 20, 1 << 16, 1 << 14
 ICE_WIDTH = 4                          # pixels
 ICE_RANGE_ANGSTROM = (8.0, 1.0)        # from, to
 ICE_SHARES, ICE_CUTOFFS = (0.45, 0.80), (0.0, 1.5)   # percentiles of Z in a ring, and what they must reach
@@ -116,7 +116,9 @@ class Prepared:
             raise MpixfelError(f"{len(flags)} flags for {len(self.shape)} panels", "spotfinder.tile_flags",
                                "give one number for each panel")
         self.wanted = np.array(flags, bool) if flags else np.ones(len(self.shape), bool)
-        self.limits = np.empty((2, kernel.CHUNK * -(-self.stack[2] // kernel.CHUNK)), np.float32)
+        width = kernel.CHUNK * -(-self.stack[2] // kernel.CHUNK)
+        self.limits = np.empty((2, width), np.float32)
+        self.line, self.rows = np.zeros(width + 2, np.uint8), np.zeros((3, width), np.uint8)
         self.found = np.empty(ROOM, np.int64)
         # The old program's sums are exact for whole numbers.
         self.sums = np.zeros(6 * kernel.MAX_COLUMNS, np.float64 if options.legacy_distl else np.float32)
@@ -169,7 +171,9 @@ class Prepared:
             before = boxes, grid
         boxes, grid = before
         icy = self._ice(data, boxes, shot)
-        n = kernel.above(data, self.shape, boxes, grid, height, low, self.limits, self.found)
+        kernel.mark(data, self.shape, boxes, grid, height, low, self.limits, self.body)
+        n = kernel.crowded(self.body, self.shape, distl_spots.fewest_neighbours(self.options.minimum_spot_area), self.line,
+                           self.rows, self.found)
         margin = self.options.peripheral_margin + 1 if self.options.legacy_distl else self.options.peripheral_margin
         n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)],
                          self.options.minimum_spot_area, margin, np.inf,
