@@ -225,8 +225,9 @@ def test_overwrite_deletes_no_directory_that_is_not_a_runs_output(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_ranks_of_another_program_start_give_the_same_file(tmp_path, alone):
-    done = run_program(tmp_path / "out", "--events", 61, "--flush-events", 11, ranks=3)
+@pytest.mark.parametrize("ranks", [3, 8])
+def test_ranks_of_another_program_start_give_the_same_file(tmp_path, alone, ranks):
+    done = run_program(tmp_path / "out", "--events", 61, "--flush-events", 11, ranks=ranks)
     assert done.returncode == 0, done.stderr
     reference, _ = run_fake(tmp_path, "alone", alone, 61)
     assert_same(tmp_path / "out" / "run.h5", reference)
