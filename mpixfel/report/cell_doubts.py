@@ -90,7 +90,8 @@ def _axes_off(evidence):
         refined = np.median(mine, axis=0)
         yield Finding("The cell's axes are off",
                       f"The lattices' axes differ from the given ones by "
-                      f"{', '.join(f'{100 * r:+.2f} %' for r in ratio)}. Put {' '.join(f'{x:.2f}' for x in refined)} in the cell file.",
+                      f"{', '.join(f'{100 * r:+.2f} %' for r in ratio)}. Put "
+                      f"{' '.join(f'{x:.2f}' for x in refined)} in the cell file.",
                       {"relative": ratio.tolist(), "cell": refined.tolist()},
                       float(np.clip(10 * np.max(np.abs(ratio)), 0.1, 0.4)))
 

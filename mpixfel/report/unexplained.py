@@ -91,7 +91,8 @@ def ice(peaks):
         return None
     return Finding("Ice",
                    f"{100 * share:.0f} % of the unexplained peaks lie on rings of ice "
-                   f"({', '.join(f'{d:.2f}' for d in rings)} angstrom), where {beside:.0f} were to be expected and {on} are. Mask the rings, or keep the hit "
+                   f"({', '.join(f'{d:.2f}' for d in rings)} angstrom), where "
+                   f"{beside:.0f} were to be expected and {on} are. Mask the rings, or keep the hit "
                    "finder from counting them; ice patterns are hits that hold no crystal of yours.",
                    {"on_rings": on, "expected": beside, "rings_angstrom": rings, "share_of_unexplained": share},
                    min(0.9, 0.2 + share))
