@@ -57,10 +57,13 @@ def measure(best_odds, n_spots, finenesses, repeats, other_odds):
     """`Null` from best_odds(n, fineness, i), the best log odds of the i-th random list of n spots, and other_odds(i),
     (number of spots, best log odds) of the i-th list from another lattice."""
     values = np.maximum([[[best_odds(n, f, i) for i in range(repeats)] for f in finenesses] for n in n_spots], 0.0)
-    scale = max(1.0, float(np.sqrt(np.mean(values.var(axis=2, ddof=1)))) * np.sqrt(6) / np.pi)
+    # The scale of the number of spots with the larger one; both it and the location by what they may be more, for few
+    # lists are measured: a standard error (of a Gumbel distribution's spread, 1.05 / sqrt(n)).
+    spread = np.sqrt(values.var(axis=2, ddof=1).mean(axis=1).max())
+    scale = max(1.0, float(spread) * np.sqrt(6) / np.pi * (1 + 1.05 / np.sqrt(len(finenesses) * repeats)))
     others = np.array([other_odds(i) for i in range(repeats)])
     other_scale = max(scale, float(others[:, 1].std(ddof=1)) * np.sqrt(6) / np.pi)
-    return Null(np.log(n_spots), np.array(finenesses), values.mean(axis=2) - EULER * scale, scale,
+    return Null(np.log(n_spots), np.array(finenesses), values.mean(axis=2) - EULER * scale + spread / np.sqrt(repeats), scale,
                 max(float(np.mean(np.log(others[:, 0]))), FEW + 0.5), float(others[:, 1].mean() - EULER * other_scale),
                 other_scale)
 

@@ -23,7 +23,7 @@ from mpixfel.units import photon_energy_ev
 
 STAGE = "indexing"
 FEWEST_SPOTS = 5
-NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, OTHER_SPOTS = (6, 30), (6.0, 7.5), 8, 120
+NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, OTHER_SPOTS = (6, 30), (6.0, 7.5), 12, 120
 
 
 class Spots(NamedTuple):
@@ -180,12 +180,16 @@ def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_f
     known = search.knowledge(form.precision, shift_sigma, wavelength, cell_sigma)
     reach = min(max(8 / form.scans[0].length, 0.2), 1.0)
 
+    def best_of_both(table):
+        """What an event's search reaches: it is quick, then thorough, and the better counts."""
+        tried = (search.search(table, form, known, grids, work, effort) for effort in (search.QUICK, search.THOROUGH))
+        return max((found.log_odds for found in tried if found), default=0.0)
+
     def best_odds(n, fineness, i):
         rng = np.random.default_rng([n, i])
         q = acceptance.on_ewald_sphere(reach * np.sqrt(rng.uniform(0.01, 1, n)), wavelength, rng)
         table = spot_table(q, reach * 0.9 / np.exp(fineness), wavelength, radius, mosaicity, bandwidth_fwhm / FWHM)
-        found = search.search(table, form, known, grids, work, search.THOROUGH)
-        return found.log_odds if found else 0.0
+        return best_of_both(table)
 
     def other_odds(i):
         rng = np.random.default_rng(i)
@@ -194,8 +198,7 @@ def _form_and_null(cell, cell_sigma, shift_sigma, radius, mosaicity, bandwidth_f
             return FEWEST_SPOTS, 0.0
         table = spot_table(q, reach * 0.9 / np.exp(np.mean(NULL_FINENESS)), wavelength, radius, mosaicity,
                            bandwidth_fwhm / FWHM)
-        found = search.search(table, form, known, grids, work, search.THOROUGH)
-        return len(q), found.log_odds if found else 0.0
+        return len(q), best_of_both(table)
 
     return form, acceptance.measure(best_odds, NULL_SPOTS, NULL_FINENESS, NULL_REPEATS, other_odds)
 
