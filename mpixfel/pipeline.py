@@ -55,6 +55,8 @@ def process(job, comm):
     n_ranks = comm.size
     while True:
         try:
+            if comm.size < n_ranks and job.grows:
+                job = comm.bcast(job, root=0)   # of news some may have heard, and some not
             code = process_missing(job, comm, n_ranks - comm.size)
             break
         except Exception as error:
@@ -62,7 +64,6 @@ def process(job, comm):
                 end_if_not_writable(error, comm)
                 raise
             comm = survivors(comm)
-            job = comm.bcast(job, root=0)   # of news some may have heard, and some not
             if comm.rank == 0:
                 print(f"mpixfel: {n_ranks - comm.size} of {n_ranks} ranks died; the others go on", file=sys.stderr, flush=True)
     if comm.size < n_ranks:
