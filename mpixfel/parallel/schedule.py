@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from mpixfel.parallel.survive import double, release
 from mpixfel.parallel.world import Nap, meet
 
 # The first counters of a tally belong to the schedule; those after them to the caller.
@@ -97,7 +98,7 @@ class Schedule:
 
     def __init__(self, comm, indices, tally, flush=None, flush_due=None, progress=None, end=None, chunk=1, largest=0,
                  working_master=None, growth=None):
-        self.comm = comm.Dup() if comm.size > 1 else comm   # a flush may send messages of its own meanwhile
+        self.comm = double(comm) if comm.size > 1 else comm   # a flush may send messages of its own meanwhile
         self.tally, self.flush = tally, flush
         self.flush_due, self.progress, self.end = flush_due, progress, end
         works = comm.size <= RANKS_WITH_WORKING_MASTER if working_master is None else working_master
@@ -213,7 +214,7 @@ class Schedule:
 
     def _leave(self):
         if self.comm.size > 1:
-            self.comm.Free()
+            release(self.comm)
 
     # The others.
 

@@ -11,6 +11,7 @@ from mpi4py import MPI
 CLASSES = tuple(getattr(MPI, name, None) for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED"))
 # An error of MPI-IO or HDF5 can come before the news of the death that has caused it.
 SECONDS_UNTIL_KNOWN = 2.0
+TWINS = []   # communicators of `double` that are in use
 
 
 def somebody_died(comm, error=None):
@@ -29,7 +30,23 @@ def somebody_died(comm, error=None):
         return False
 
 
+def double(comm):
+    """A duplicate of `comm`, for messages of one's own, that `survivors` revokes; `release` frees it."""
+    twin = comm.Dup()
+    TWINS.append(twin)
+    return twin
+
+
+def release(twin):
+    """Free a communicator that `double` made."""
+    TWINS.remove(twin)
+    twin.Free()
+
+
 def survivors(comm):
     """The communicator of those that are left; every one of them must call this."""
+    # A rank that waits in one of these for one that lives hears neither of the death nor of what happens to `comm`.
+    while TWINS:
+        TWINS.pop().Revoke()
     comm.Revoke()
     return comm.Shrink()
