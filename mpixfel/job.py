@@ -14,6 +14,7 @@ from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
 from mpixfel.io.sources import open_growing, open_source
 from mpixfel.model.experiment import Context
+from mpixfel.model.sensor import Sensor
 from mpixfel.parallel.shared import share
 
 
@@ -48,7 +49,7 @@ class Job:
         constants = self.constants or _constants(self.settings, self.geometry.detector)
         return Context(self.geometry.detector, self.geometry.beam, self.cells, self.source.static_mask(),
                        self.source.saturation_adu(), seed=self.settings.run.seed, constants=constants[0][1],
-                       own_constants=tuple(constants[1:]))
+                       own_constants=tuple(constants[1:]), sensor=_sensor(self.settings.run))
 
     def chain(self):
         """The configured module instances, in order."""
@@ -76,6 +77,10 @@ def open_job(settings):
     if run.detz_offset is not None and geometry.layout.clen.path and source.event(0).clen_m <= 0:
         geometry = by_encoder(geometry, 1e-3 * run.detz_offset)
     return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
+
+
+def _sensor(run):
+    return Sensor(1e-6 * run.sensor_thickness_um, run.sensor_material) if run.sensor_thickness_um else None
 
 
 def _source(settings, geometry):

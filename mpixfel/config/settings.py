@@ -2,6 +2,7 @@
 from dataclasses import dataclass, field, fields, replace
 
 from mpixfel.errors import MpixfelError
+from mpixfel.model.sensor import MATERIALS
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 
@@ -48,6 +49,9 @@ class RunOptions:
     detz_offset: float | None = option(None, "distance at which the detector's encoder reads 0, in place of the "
                                              "geometry's coffset: holds where the camera length in the files is such a "
                                              "reading, that is, 0 or less", "mm", low=0.0)
+    sensor_thickness_um: float = option(0.0, "thickness of the detector's sensor, for its parallax; 0: thin, or corrected "
+                                             "for in the geometry", "um", low=0.0)
+    sensor_material: str = option("Si", "what it is made of", choices=tuple(MATERIALS))
     output: str | None = option(None, "directory of the results", unit="path")
     modules: tuple[str, ...] = option(DEFAULT_CHAIN, "module instances that each event passes, in this order")
     events: str = option("", "events to process, START:STOP:STEP, of all events in the order of the sources")

@@ -6,6 +6,7 @@ import numpy as np
 
 from mpixfel.model.constants import Constants
 from mpixfel.model.crystal import UnitCell
+from mpixfel.model.sensor import Sensor
 from mpixfel.units import wavelength_angstrom
 
 
@@ -24,6 +25,18 @@ class PanelGeometry(NamedTuple):
     def shifted(self, x_m=0.0, y_m=0.0, z_m=0.0):
         """The same panels moved as a whole, in metres."""
         return self._replace(origin=self.origin + np.array([x_m, y_m, z_m]))
+
+    def at_depth(self, depth_of):
+        """The same panels, each moved along its normal away from the source to where its sensor absorbs photons.
+
+        `depth_of` gives metres for the (P,) cosines between the normals and the rays to the panels' middles. A ray at
+        the angle a to the normal ends depth tan(a) farther out than on the front, as it does on the moved panel.
+        """
+        normal = np.cross(self.fs_axis, self.ss_axis)
+        middle = self.origin + 0.5 * (self.shape[:, 1:] * self.fs_axis + self.shape[:, :1] * self.ss_axis)
+        cosine = np.einsum("ij,ij->i", normal, middle) / np.linalg.norm(normal, axis=1) / np.linalg.norm(middle, axis=1)
+        normal *= (np.sign(cosine) * depth_of(np.abs(cosine)) / np.linalg.norm(normal, axis=1))[:, None]
+        return self._replace(origin=self.origin + normal)
 
 
 @dataclass(frozen=True)
@@ -143,12 +156,15 @@ class Context:
     constants: Constants | None = None   # calibration constants, where darks or gain maps were given
     rehearsal: bool = False           # events are processed to learn or to compile: modules write no files for them
     own_constants: tuple = ()         # (calibration stage, Constants) of module instances with a calibration of their own
+    sensor: Sensor | None = None      # where parallax is to be corrected for
 
     def shot(self, event):
         """The `Shot` of an event: its own energy and camera length, and the learnt shift of beam and distance."""
         x, y = (learnt + read for learnt, read in zip(self.learnt.beam_shift_m, event.shift_m))
         clen = event.clen_m
         geometry = self.detector.geometry(clen).shifted(x, y, self.detector.distance_m(clen) * (self.learnt.distance_scale - 1.0))
+        if self.sensor is not None:
+            geometry = geometry.at_depth(lambda cosine: self.sensor.mean_depth_m(event.photon_energy_ev, cosine))
         bandwidth = self.beam.bandwidth_fwhm or 0.0
         if np.isfinite(self.learnt.bandwidth_fwhm):
             bandwidth = self.learnt.bandwidth_fwhm
