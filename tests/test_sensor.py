@@ -9,7 +9,7 @@ from mpixfel.model.sensor import Sensor
 
 @pytest.mark.parametrize("material, energy_ev, length_um", [
     # 1 / (density x mass photoabsorption coefficient), from NIST's tables of X-ray mass attenuation coefficients.
-    ("Si", 8000.0, 68.0), ("Si", 10000.0, 130.5), ("Ge", 10000.0, 51.5)])
+    ("Si", 8000.0, 68.0), ("Si", 10000.0, 130.5), ("Si", 20000.0, 1066.0)])
 def test_photons_are_absorbed_over_the_length_that_tables_give(material, energy_ev, length_um):
     assert 1e6 / Sensor(1e-3, material).attenuation_per_m(energy_ev) == pytest.approx(length_um, rel=0.05)
 
