@@ -14,7 +14,7 @@ from mpixfel.io.darks import load_constants
 from mpixfel.io.geometry import read_geometry, write_geometry
 from mpixfel.io.sources import open_growing, open_source
 from mpixfel.model.experiment import Context
-from mpixfel.model.sensor import Sensor
+from mpixfel.model.sensor import sensor_of
 from mpixfel.parallel.shared import share
 
 
@@ -46,10 +46,10 @@ class Job:
 
     def context(self):
         """What the stages know before anything is learnt."""
-        constants = self.constants or _constants(self.settings, self.geometry.detector)
+        run, constants = self.settings.run, self.constants or _constants(self.settings, self.geometry.detector)
         return Context(self.geometry.detector, self.geometry.beam, self.cells, self.source.static_mask(),
-                       self.source.saturation_adu(), seed=self.settings.run.seed, constants=constants[0][1],
-                       own_constants=tuple(constants[1:]), sensor=_sensor(self.settings.run))
+                       self.source.saturation_adu(), seed=run.seed, constants=constants[0][1],
+                       own_constants=tuple(constants[1:]), sensor=sensor_of(run.sensor_thickness_um, run.sensor_material))
 
     def chain(self):
         """The configured module instances, in order."""
@@ -77,10 +77,6 @@ def open_job(settings):
     if run.detz_offset is not None and geometry.layout.clen.path and source.event(0).clen_m <= 0:
         geometry = by_encoder(geometry, 1e-3 * run.detz_offset)
     return Job(settings, geometry, tuple(cells), source, _constants(settings, geometry.detector))
-
-
-def _sensor(run):
-    return Sensor(1e-6 * run.sensor_thickness_um, run.sensor_material) if run.sensor_thickness_um else None
 
 
 def _source(settings, geometry):
@@ -178,8 +174,8 @@ def identity(job):
 
 
 # Options that may change when a run goes on: they change where and how, not what is found.
-FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "write_alignment", "write_hints", "max_failures",
-        "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "event_lines",
+FREE = ("output", "source", "geometry", "cell", "chunk", "flush_interval_s", "flush_events", "flush_bytes", "write_alignment",
+        "write_hints", "max_failures", "event_timeout_s", "pack", "follow", "follow_timeout_s", "report", "event_lines",
         "log_format")
 
 

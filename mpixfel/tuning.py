@@ -182,8 +182,8 @@ def sample(job, positions):
     chain, context = [m for m in job.chain() if m.learns], job.context()
     rounds.begin(chain, context)
     records = [attempt(int(p), job, chain, context) for p in positions]
-    columns = lambda t: np.column_stack([t["n_indexed"], t["rmsd"], t["beam_shift"], t["distance_scale"]]).reshape(-1,
-                                                                                                                   5)
+    names = ("n_indexed", "rmsd", "beam_shift", "distance_scale")
+    columns = lambda table: np.column_stack([table[name] for name in names]).reshape(-1, 5)
     return [(r.outcome, columns(r.lattices)) for r in records]
 
 
@@ -225,5 +225,6 @@ def absolute(value):
 
 def written(value):
     """A value as run.cfg has it."""
-    return " ".join(f'"{v}"' if " " in str(v) else str(v) for v in value) if isinstance(value,
-                                                                                        (list, tuple)) else str(value)
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return " ".join(f'"{v}"' if " " in str(v) else str(v) for v in value)

@@ -5,11 +5,11 @@ import resource
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from mpixfel.cli.stopwatch import least_seconds
 from mpixfel.errors import MpixfelError
 from mpixfel.io.bench_frames import write_frames
 from mpixfel.io.geometry import read_geometry
@@ -85,29 +85,18 @@ def measure(folder, repeat):
         context = Context(geometry.detector, geometry.beam, mask=source.static_mask())
         event = source.event(0)
         megapixels = sum(b.size for b in event.raw) / 1e6
-        seconds = {"read": least(lambda: source.event(0), repeat)}
+        seconds = {"read": least_seconds(lambda: source.event(0), repeat)}
         event = Event(event.id, tuple(b.copy() for b in event.raw), event.photon_energy_ev, event.clen_m)
     shot, calibration = context.shot(event), Calibration()
     prepared = calibration.prepare(context)
-    seconds["calibration"] = least(lambda: calibration(event, shot, prepared), repeat)
+    seconds["calibration"] = least_seconds(lambda: calibration(event, shot, prepared), repeat)
     image, peaks = calibration(event, shot, prepared), []
     for name, finder in FINDERS.items():
         ready = finder.prepare(context)
         peaks.append(len(finder(image, shot, ready)))
-        seconds[name] = least(lambda: finder(image, shot, ready), repeat)
+        seconds[name] = least_seconds(lambda: finder(image, shot, ready), repeat)
     seconds["blank in all"] = seconds["read"] + seconds["calibration"] + seconds["robust"]
     return {name: 1e3 * s / megapixels for name, s in seconds.items()}, peaks
-
-
-def least(function, repeat):
-    """Least processor time of a call, s; the first call, which may compile, does not count."""
-    function()
-    best = float("inf")
-    for _ in range(repeat):
-        began = time.process_time()
-        function()
-        best = min(best, time.process_time() - began)
-    return best
 
 
 class CrystFel:

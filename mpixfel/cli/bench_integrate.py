@@ -4,13 +4,13 @@ Frames are simulated (lysozyme, one flat panel of 4.4 megapixels); what a run le
 """
 import json
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mpixfel import pipeline, rounds
+from mpixfel.cli.stopwatch import least_seconds
 from mpixfel.config.resolve import load_stages, resolve
 from mpixfel.job import open_job
 from mpixfel.model.event import Skip
@@ -116,7 +116,7 @@ class Bench:
             if isinstance(refined, Skip):
                 continue
             whole = refinement(found, peaks, shot, ready)
-            add = lambda name, function: total.setdefault(name, []).append(least(function, self.repeat))
+            add = lambda name, function: total.setdefault(name, []).append(least_seconds(function, self.repeat))
             add("refine, 100 spots", lambda: refinement(found, few, shot, ready))
             add("refine, all spots", lambda: refinement(found, peaks, shot, ready))
             add("integrate", lambda: integration(image, shot, whole[0].copy(), whole[1].copy(), buffers))
@@ -136,19 +136,8 @@ class Bench:
             crystals = [one.fit(i, row, model, seen, True) for i, (row, model) in enumerate(crystals)]
             least_wanted = (stage.min_partiality, LEAST_PHOTONS)
             n += len(one.measure(crystals, least_wanted, seen).lattice)
-            predicting = least(lambda: [one.predict(i, *c, least_wanted) for i, c in enumerate(crystals)], self.repeat)
+            predicting = least_seconds(lambda: [one.predict(i, *c, least_wanted) for i, c in enumerate(crystals)], self.repeat)
             total["prediction"] += predicting
-            total["measurement"] += least(lambda: one.measure(crystals, least_wanted, seen), self.repeat) - predicting
+            total["measurement"] += least_seconds(lambda: one.measure(crystals, least_wanted, seen), self.repeat) - predicting
         rows = {name: 1e6 * seconds / max(n, 1) for name, seconds in total.items()}
         return {**rows, "prediction and measurement": sum(rows.values())}
-
-
-def least(function, repeat):
-    """Least processor time of a call, s; the first call does not count."""
-    function()
-    best = float("inf")
-    for _ in range(repeat):
-        began = time.process_time()
-        function()
-        best = min(best, time.process_time() - began)
-    return best

@@ -12,7 +12,6 @@ from mpixfel.cli.bench_scaling import numbers_of_ranks
 from mpixfel.errors import MpixfelError
 
 COUNTERS = 50
-SHARE = 0.05
 
 
 def add_arguments(parser):
@@ -78,10 +77,10 @@ def model(rows, requests):
 def told(request_s, idle, event_ms):
     """Lines: what the model says of many ranks."""
     from mpixfel.parallel.schedule import MASTER_SECONDS_PER_REQUEST, MASTER_SHARE, SECONDS_IN_RANGE
-    most = SHARE / request_s
+    most = MASTER_SHARE / request_s
     longest = 10000 * MASTER_SECONDS_PER_REQUEST / MASTER_SHARE
     return ["", f"a request takes {1e6 * request_s:.1f} us of rank 0, waiting for them {idle:.1%} of its time: it serves "
-            f"{1 / request_s:.0f} a second, and {most:.0f} in {SHARE:.0%} of its time",
+            f"{1 / request_s:.0f} a second, and {most:.0f} in {MASTER_SHARE:.0%} of its time",
             f"with events of {event_ms:g} ms asked for one by one that is enough for {most * event_ms / 1000:.0f} ranks, with "
             f"ranges of {SECONDS_IN_RANGE:g} s, as they are handed out, for {most * SECONDS_IN_RANGE:.0f}",
             f"more ranks get longer ranges, so that the share stays what it is: 10000 ranks such of {longest:.0f} s"]

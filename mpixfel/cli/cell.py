@@ -15,9 +15,8 @@ def add_arguments(parser):
     parser.add_argument("run", metavar="OUT", help="run directory, of a run finished or not")
     parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: found.cell in OUT)")
     parser.add_argument("--take", metavar="N", type=int, default=1, help="number of the cell to write (default 1)")
-    parser.add_argument("--search", action="store_true",
-                        help="look for cells among the hits without lattice, too (always "
-                                                              "done where there is no other)")
+    parser.add_argument("--search", action="store_true", help="look for cells among the hits without lattice, too "
+                                                              "(always done where there is no other)")
     parser.add_argument("--json", action="store_true", help="for scripts; writes no file unless -o is given")
 
 

@@ -12,9 +12,8 @@ LEVELS = " .:-=+*#%@"
 def add_arguments(parser):
     """Arguments of `mpixfel diagnose`."""
     parser.add_argument("run", metavar="OUT", help="run directory, of a run finished or not")
-    parser.add_argument("--all", action="store_true",
-                        help="try other beam centres, distances and cells even where nearly "
-                                                           "all hits were indexed")
+    parser.add_argument("--all", action="store_true", help="try other beam centres, distances and cells even where "
+                                                           "nearly all hits were indexed")
     parser.add_argument("--json", action="store_true", help="for scripts")
 
 
@@ -108,11 +107,10 @@ def scales(found):
     if not found:
         return []
     top = max(found["score"]) or 1.0
-    lines = ["",
-             f"distance: score of {found['patterns']} patterns as a function of its scale (best {found['best']:.4f})"]
-    step = 2
+    lines = ["", f"distance: score of {found['patterns']} patterns as a function of its scale (best "
+                 f"{found['best']:.4f})"]
     return lines + [f"  {s:.3f}  {'#' * round(BAR * max(0.0, v) / top):<{BAR}} {v:8.1f}  {n} indexed"
-                    for s, v, n in list(zip(found["scale"], found["score"], found["indexed"]))[::step]]
+                    for s, v, n in list(zip(found["scale"], found["score"], found["indexed"]))[::2]]
 
 
 def cells(found):

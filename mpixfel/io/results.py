@@ -16,6 +16,7 @@ from mpixfel.io.totals import read_totals
 from mpixfel.model import tables
 from mpixfel.model.crystal import UnitCell
 from mpixfel.model.experiment import Context, Learnt
+from mpixfel.model.sensor import sensor_of
 
 LARGE = {"peaks": ("peak", tables.PEAK), "reflections": ("reflection", tables.REFLECTION)}
 
@@ -210,6 +211,12 @@ class Results:
             return {}
 
     @cached_property
+    def sensor(self):
+        """`Sensor` whose parallax the run corrected for; None where it did not."""
+        run = self.options("mpixfel")
+        return sensor_of(run.get("sensor_thickness_um", 0.0), run.get("sensor_material", ""))
+
+    @cached_property
     def given_cells(self):
         """`UnitCell`s as the run was given them; () where it found them itself."""
         cells = self.job.get("cells", ())
@@ -236,7 +243,7 @@ class Results:
     def context(self, source):
         """`Context` as the stages had it."""
         return Context(self.geometry.detector, self.geometry.beam, self.learnt.cells, source.static_mask(),
-                       source.saturation_adu(), self.learnt)
+                       source.saturation_adu(), self.learnt, sensor=self.sensor)
 
 
 def counted_within(event, peaks):

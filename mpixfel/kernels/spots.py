@@ -24,8 +24,6 @@ import numpy as np
 from numba import njit
 
 
-
-
 class Spread(NamedTuple):
     """Variances of the Gaussian core, and the two numbers of the tail."""
 

@@ -26,6 +26,10 @@ class PanelGeometry(NamedTuple):
         """The same panels moved as a whole, in metres."""
         return self._replace(origin=self.origin + np.array([x_m, y_m, z_m]))
 
+    def middle(self):
+        """(P, 3) m: the middle of each panel."""
+        return self.origin + 0.5 * (self.shape[:, 1:] * self.fs_axis + self.shape[:, :1] * self.ss_axis)
+
     def at_depth(self, depth_of):
         """The same panels, each moved along its normal away from the source to where its sensor absorbs photons.
 
@@ -33,7 +37,7 @@ class PanelGeometry(NamedTuple):
         the angle a to the normal ends depth tan(a) farther out than on the front, as it does on the moved panel.
         """
         normal = np.cross(self.fs_axis, self.ss_axis)
-        middle = self.origin + 0.5 * (self.shape[:, 1:] * self.fs_axis + self.shape[:, :1] * self.ss_axis)
+        middle = self.middle()
         cosine = np.einsum("ij,ij->i", normal, middle) / np.linalg.norm(normal, axis=1) / np.linalg.norm(middle, axis=1)
         normal *= (np.sign(cosine) * depth_of(np.abs(cosine)) / np.linalg.norm(normal, axis=1))[:, None]
         return self._replace(origin=self.origin + normal)

@@ -71,8 +71,18 @@ def lattice_rotations(axes, tolerance=0.02):
 
 def rotation_matrices(axes, operations):
     """(n, 3, 3) proper rotations nearest to what the integer `operations` do to the rows `axes`."""
-    out = []
-    for m in operations:
-        u, _, vt = np.linalg.svd((m @ axes).T @ np.linalg.inv(axes).T)
-        out.append(u @ vt)
-    return np.array(out)
+    return np.array([rotation_onto(m @ axes, axes) for m in operations])
+
+
+def rotation_onto(one, other):
+    """(3, 3) rotation nearest to what carries the rows `other` (3, 3) into the rows `one`."""
+    u, _, vt = np.linalg.svd(one.T @ np.linalg.inv(other).T)
+    return u @ vt
+
+
+def same_lattice(one, other, degrees=1.0):
+    """Whether (3, 3) rows of axes span the same lattice, up to a change of basis, in nearly the same orientation."""
+    change = np.rint(other @ np.linalg.inv(one))
+    if abs(abs(np.linalg.det(change)) - 1.0) > 1e-6:
+        return False
+    return bool(np.trace(rotation_onto(change @ one, other)) > 1.0 + 2.0 * np.cos(np.radians(degrees)))

@@ -6,13 +6,13 @@ from mpixfel.errors import MpixfelError
 
 _LONG = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)Z(\d\d)\.(\d{3})")
 _DIGITS = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{3})")
-_MILLISECOND_NS = 1_000_000
+MILLISECOND_NS = 1_000_000
 
 
 def _parts(timestamp_ns):
     """(datetime to the second, milliseconds), rounded down."""
     seconds, rest = divmod(int(timestamp_ns), 1_000_000_000)
-    return datetime.fromtimestamp(seconds, timezone.utc), rest // _MILLISECOND_NS
+    return datetime.fromtimestamp(seconds, timezone.utc), rest // MILLISECOND_NS
 
 
 def long_form(timestamp_ns):
@@ -36,4 +36,4 @@ def parse(text):
     except (AttributeError, ValueError):
         raise MpixfelError(f"{text!r} is no timestamp", "",
                            "write 2013-03-01T06:08Z58.401 or 20130301060858401") from None
-    return seconds * 1_000_000_000 + milliseconds * _MILLISECOND_NS
+    return seconds * 1_000_000_000 + milliseconds * MILLISECOND_NS

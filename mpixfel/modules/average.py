@@ -93,8 +93,8 @@ class ModAverage(Calibrated):
             if record.skip:
                 return record
             images = (self._cleaned(record.image.photons, shot),)
-            if "skew" in self.options.flags and (skew := stats.skew(images[0], axis=None,
-                                                                    nan_policy="omit")) < LEAST_SKEW:
+            skew = stats.skew(images[0], axis=None, nan_policy="omit") if "skew" in self.options.flags else LEAST_SKEW
+            if skew < LEAST_SKEW:
                 return record.but(skip=Skip("average", Reason.filtered, f"skewness {skew:.3g}"),
                                   outcome=Outcome.filtered)
         if not self.moments:
@@ -180,10 +180,9 @@ class ModAverage(Calibrated):
                 write_run_image(path, file_image(image, detector), {**facts, "kind": name})
         if o.mask_out:
             mask = bad_pixel_mask(self._image(totals, "mean", detector), self._image(totals, "stddev", detector),
-                                  detector,
-                                  o.hot_sigma, o.noisy_factor)
-            write_run_image(o.mask_out, file_image(mask, detector), {**facts, "kind": "mask: 1 dead, 2 hot, 4 noisy"},
-                            "")
+                                  detector, o.hot_sigma, o.noisy_factor)
+            facts = {**facts, "kind": "mask: 1 dead, 2 hot, 4 noisy"}
+            write_run_image(o.mask_out, file_image(mask, detector), facts, "")
 
     def _image(self, totals, name, detector):
         """(P, SS, FS) float64 ADU: mean, stddev or largest."""

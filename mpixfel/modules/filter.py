@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from mpixfel.errors import MpixfelError
 from mpixfel.model import timestamp
 from mpixfel.model.event import Outcome, Reason, Skip
+from mpixfel.model.timestamp import MILLISECOND_NS
 from mpixfel.modules.interface import Module
 from mpixfel.modules.shots import LASER, LASER_WAIT_MS, known
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
-
-MILLISECOND_NS = 1_000_000
 
 
 @dataclass(frozen=True)

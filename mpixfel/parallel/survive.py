@@ -6,9 +6,7 @@ before that: there would always be one rank that never enters it.
 """
 import time
 
-from mpi4py import MPI
-
-CLASSES = tuple(getattr(MPI, name, None) for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED"))
+CLASSES = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")   # of errors, by MPI's names
 # An error of MPI-IO or HDF5 can come before the news of the death that has caused it.
 SECONDS_UNTIL_KNOWN = 2.0
 TWINS = []   # communicators of `double` that are in use
@@ -16,7 +14,8 @@ TWINS = []   # communicators of `double` that are in use
 
 def somebody_died(comm, error=None):
     """Whether a rank of `comm` is dead, as far as this rank can know; False where MPI does not survive deaths."""
-    if isinstance(error, MPI.Exception) and error.Get_error_class() in CLASSES:
+    from mpi4py import MPI
+    if isinstance(error, MPI.Exception) and error.Get_error_class() in {getattr(MPI, name, None) for name in CLASSES}:
         return True
     try:
         end = time.monotonic() + SECONDS_UNTIL_KNOWN * (comm.size > 1)

@@ -205,7 +205,7 @@ def typical_shot(results):
     if not np.isfinite(energy + distance):
         return None
     event = SimpleNamespace(clen_m=distance - detector.distance_m(0.0), photon_energy_ev=energy, shift_m=(0.0, 0.0))
-    return Context(detector, results.geometry.beam, learnt=results.learnt).shot(event)
+    return Context(detector, results.geometry.beam, learnt=results.learnt, sensor=results.sensor).shot(event)
 
 
 def residuals(results, stats):

@@ -93,8 +93,8 @@ def gather(results):
     hits = np.flatnonzero(np.isin(events["outcome"], (Outcome.hit, Outcome.indexed)) & known & (events["n_peaks"] > 0))
     rows = np.concatenate([spread(hits[chosen(events["outcome"][hits])]) for chosen in
                            (lambda o: o == Outcome.hit, lambda o: o == Outcome.indexed)])
-    given = Context(detector, results.geometry.beam, learnt=Learnt())
-    learnt = Context(detector, results.geometry.beam, learnt=results.learnt)
+    given = Context(detector, results.geometry.beam, learnt=Learnt(), sensor=results.sensor)
+    learnt = Context(detector, results.geometry.beam, learnt=results.learnt, sensor=results.sensor)
     looks = []
     rows = np.sort(rows)
     for row, peaks in zip(rows, results.peaks_of(rows)):

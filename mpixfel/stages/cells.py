@@ -16,7 +16,7 @@ from mpixfel.model.bravais import conventional_cell, parameters
 from mpixfel.model.crystal import UnitCell
 from mpixfel.stages import search
 from mpixfel.stages.forms import make_form
-from mpixfel.stages.periods import candidate_cell, centred
+from mpixfel.stages.periods import candidate_cell, centred, far_better
 from mpixfel.stages.spread import FWHM
 
 CLUSTERS = "clusters"      # in `Learnt.extra`
@@ -26,7 +26,6 @@ MOST_CLUSTERS_TRIED = 6
 FEWEST_PATTERNS = 3        # that a cell must explain
 LEAST_SHARE = 0.05         # of the patterns, for a second form
 SURE_ODDS = 40.0           # log odds that no search reaches by chance
-PREFERRED = 1.5            # times the log odds, that a pattern's own cell must reach to be another form
 SIMILAR = 0.03             # relative: cells of one cluster
 GIVEN_ERROR = 0.01         # of a suggested cell, one standard deviation
 SYMMETRY_TOLERANCE = (0.006, 0.012)   # errors of the geometry bend all cells of a run alike
@@ -140,7 +139,7 @@ def _best_cluster(patterns, left, suggested, work):
     def explained(metric, cell_error):
         """Patterns that the cell explains, but those that are explained far better by one of their own."""
         fits = indexed(patterns, left, metric, cell_error, work)
-        return {i: f for i, f in fits.items() if own.get(i, 0.0) < PREFERRED * f[0].log_odds + 20}
+        return {i: f for i, f in fits.items() if not far_better(own.get(i, 0.0), f[0].log_odds)}
 
     for candidate, _ in suggested:
         metric = candidate.axes @ candidate.axes.T

@@ -175,9 +175,8 @@ class Prepared:
         n = kernel.crowded(self.body, self.shape, distl_spots.fewest_neighbours(self.options.minimum_spot_area), self.line,
                            self.rows, self.found)
         margin = self.options.peripheral_margin + 1 if self.options.legacy_distl else self.options.peripheral_margin
-        n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)],
-                         self.options.minimum_spot_area, margin, np.inf,
-                         self.rings, icy, self.body, self.pixels, self.out)
+        n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)], self.options.minimum_spot_area,
+                              margin, np.inf, self.rings, icy, self.body, self.pixels, self.out)
         return self.out[:min(n, MAX_SPOTS)], icy
 
     def _ice(self, data, boxes, shot):

@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels.match import Q2, VARIANCE, subset
+from mpixfel.model.symmetry import same_lattice
 from mpixfel.stages import search
 from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
-from mpixfel.stages.periods import candidate_cell
+from mpixfel.stages.periods import candidate_cell, far_better
 
 SAME_DEGREES = 1.0
 WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
-BETTER = 1.5            # times the log odds
 WORTH_EFFORT = 12       # spots left over that justify a thorough search for one more lattice
 
 
@@ -79,7 +79,7 @@ def better_cell(job, best, numbers):
     if best.fit.log_odds > numbers["bound_of_others"] or job.n < WORTH_ASKING:
         return False
     free = candidate_cell(job.table, job.wavelength, 1 / np.sqrt(job.known[0].precision[0, 0]), job.work)
-    if free is None or free.log_odds < BETTER * best.fit.log_odds + 20:
+    if free is None or not far_better(free.log_odds, best.fit.log_odds):
         return False
     numbers.update({f"preferred_{k}": float(x) for k, x in zip("abc", np.linalg.norm(free.axes, axis=1).round(2))})
     numbers["preferred_log_odds"] = free.log_odds
@@ -112,7 +112,7 @@ def compete(job, found, fewest):
     """Lattices that stand on their own spots, best first: repeated ones merged, those that live on others' dropped."""
     kept = []
     for one in sorted(found, key=lambda f: -f.fit.log_odds):
-        if not any(same_lattice(job, one, other) for other in kept):
+        if not any(duplicate(job, one, other) for other in kept):
             kept.append(one)
     while len(kept) > 1:
         owner = np.argmax([one.fit.member for one in kept], axis=0)
@@ -124,13 +124,9 @@ def compete(job, found, fewest):
     return kept
 
 
-def same_lattice(job, one, other):
+def duplicate(job, one, other):
     """Whether two lattices are one, up to a change of basis, within a degree."""
     if one.form != other.form:
         return False
     a, b = (lattice_axes(job.forms[f.form], f.fit.rotation, f.fit.free[2:]) for f in (one, other))
-    change = np.rint(b @ np.linalg.inv(a))
-    if abs(abs(np.linalg.det(change)) - 1.0) > 1e-6:
-        return False
-    u, _, vt = np.linalg.svd((change @ a).T @ np.linalg.inv(b).T)
-    return bool(np.trace(u @ vt) > 1.0 + 2.0 * np.cos(np.radians(SAME_DEGREES)))
+    return same_lattice(a, b, SAME_DEGREES)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels import fit, periods
-from mpixfel.kernels.match import Q, Q2, WEIGHT, subset
+from mpixfel.kernels.match import Q2, WEIGHT, subset
 from mpixfel.kernels.vectors import keep_best
 from mpixfel.model.symmetry import reduce_basis
 from mpixfel.stages.acceptance import best_possible
@@ -14,6 +14,7 @@ from mpixfel.stages.search import columns, judge, knowledge, schedule, spread
 SCAN_SPOTS = 48
 CYCLES = 0.3            # of the highest order between neighbours on the grid
 GRID_POINTS = 150_000
+BETTER, BETTER_BY = 1.5, 20.0   # times the log odds, and more, of a cell that is another one
 # Shares of the spots' resolution, a scan for each; the second group where the first does not explain the spots.
 REACHES = (0.35, 0.6), (0.2, 1.0, 0.12)
 ENOUGH = 0.6            # of what the odds would be if all spots were explained
@@ -62,6 +63,11 @@ def combined(rough, spots, n, wavelength, shift_sigma, work):
     found = [fitted(axes, spots, n, wavelength, shift_sigma, work)
              for axes in combinations(vectors, subset(spots, spread(n, 64)))]
     return max(filter(None, found), key=lambda one: one.log_odds, default=None)
+
+
+def far_better(own, given):
+    """Whether a pattern has a cell of its own, by the log odds of that and of a given one."""
+    return own >= BETTER * given + BETTER_BY
 
 
 def lattice_vectors(rough, spots, n):

@@ -5,7 +5,8 @@ import numpy as np
 
 from mpixfel.kernels.refine import N_ROTATION
 from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
-from mpixfel.kernels.spots import Spread, ellipses, excited_all
+from mpixfel.kernels.spots import Spread, excited_all
+from mpixfel.model.symmetry import rotation_onto
 from mpixfel.stages.refinement import record_fit, row_form
 from mpixfel.stages.relief import Relief, Tally, known_relief, known_shape, known_tally
 from mpixfel.stages.restraints import N_BEAM
@@ -151,8 +152,7 @@ def model_of(state, n_geometry, expected, sigma):
 
 def turned(one, other):
     """Degrees by which (3, 3) rows of axes are turned against nearly the same others."""
-    u, _, vt = np.linalg.svd(one.T @ np.linalg.inv(other.T))
-    return float(np.degrees(np.arccos(np.clip((np.trace(u @ vt) - 1.0) / 2.0, -1.0, 1.0))))
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation_onto(one, other)) - 1.0) / 2.0, -1.0, 1.0))))
 
 
 def _log_scale(signals, axes, k0, spread, fall_off):

@@ -10,6 +10,7 @@ from mpixfel.kernels.spots import Spread
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Detector
+from mpixfel.model.symmetry import same_lattice
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.restraints import N_BEAM, Form, Restraints, form_of, restraints
@@ -207,15 +208,6 @@ def _without_duplicates(fits):
         if not any(same_lattice(fit.axes, other.axes) for other in kept):
             kept.append(fit)
     return kept, len(fits) - len(kept)
-
-
-def same_lattice(one, other, degrees=1.0):
-    """Whether two (3, 3) rows of axes span the same lattice in nearly the same orientation."""
-    change = np.rint(other @ np.linalg.inv(one))
-    if abs(abs(np.linalg.det(change)) - 1.0) > 1e-6:
-        return False
-    u, _, vt = np.linalg.svd((change @ one).T @ np.linalg.inv(other.T))
-    return np.trace(u @ vt) > 1.0 + 2.0 * np.cos(np.radians(degrees))
 
 
 def row_form(row, known):

@@ -75,8 +75,7 @@ def as_of_old(image, photons, detector, places):
 
 
 def _nearest_panel(geometry):
-    centre = geometry.origin + 0.5 * (geometry.shape[:, 1:] * geometry.fs_axis
-                                      + geometry.shape[:, :1] * geometry.ss_axis)
+    centre = geometry.middle()
     return int(np.hypot(centre[:, 0], centre[:, 1]).argmin())
 
 

@@ -2,7 +2,8 @@
 import h5py
 import numpy as np
 
-MILLISECOND_NS = 1_000_000
+from mpixfel.model.timestamp import MILLISECOND_NS
+
 # Where facilities and their converters put the time: (seconds, nanoseconds) or one dataset in ns.
 SECONDS = (("/LCLS/machineTime", "/LCLS/machineTimeNanoSeconds"),)
 NANOSECONDS = ("/entry/event/timestamp_ns", "/entry_1/event/timestamp_ns", "/entry/timestamp_ns")
