@@ -169,7 +169,7 @@ def test_each_shot_is_measured_afresh(shots):
     for shot in (shots[1], shots[0]):
         again = stage(shot.image, shot.context.shot(shot.event), lattice_rows(shot.axes), NO_PEAKS, prepared)[1]
     assert np.array_equal(once, again)
-    assert not prepared.owners.any() and not prepared.light.any()
+    assert not prepared.claims.one.any() and not prepared.claims.more.any() and not prepared.light.any()
 
 
 def test_more_completeness_brings_more_reflections(shots):

@@ -37,13 +37,13 @@ def photons_of(rng, rows, intensity, background):
 def measured(image, rows, prior=None, bright=4.0, readout=0.0):
     n = len(rows.hkl)
     prior = np.zeros(n) if prior is None else prior
-    owners, light = np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.float32)
+    claims, light = footprint.claims(image.shape), np.zeros(image.shape, np.float32)
     scratch, out = work(), spots(n)
-    footprint.mark(rows, prior, n, *EXTENT, BOUNDS, owners)
+    footprint.mark(rows, prior, n, *EXTENT, BOUNDS, claims)
     footprint.shine(rows, prior, n, *EXTENT, BOUNDS, scratch, light)
     lit = np.zeros(n, bool)
-    footprint.crowded(rows, prior, n, *EXTENT, BOUNDS, owners, lit)
-    measure(image, light, rows, prior, lit, n, BOUNDS, owners, levels(image.shape), 1, *EXTENT, readout, bright, scratch, out)
+    footprint.crowded(rows, prior, n, *EXTENT, BOUNDS, claims, lit)
+    measure(image, light, rows, prior, lit, n, BOUNDS, claims, levels(image.shape), 1, *EXTENT, readout, bright, scratch, out)
     return out
 
 

@@ -34,14 +34,14 @@ def test_a_profile_is_the_mean_of_the_density_over_each_pixel(shape, tail, preci
     scratch, rng = work(), np.random.default_rng(0)
     for _ in range(4):
         place = 7 + rng.random(2)
-        fill_profile(*place, np.array(shape), np.array(tail), 1e12, 16, 15, scratch)
+        fill_profile(*place, np.array([shape]), np.array([tail]), 0, 1e12, 16, 15, scratch)
         assert np.allclose(scratch.pixels[:240].reshape(15, 16), naive_profile(place, shape, tail, 16, 15), atol=precision)
 
 
 def test_a_spot_holds_all_its_light_within_its_radius():
     scratch = work()
-    shape, tail = np.array([0.2, 0.05, 0.3]), np.array([0.4, 0.0, 0.0, 4.0, 0.0, 4.0])
-    fill_profile(20.2, 19.7, shape, tail, 36.0, 48, 39, scratch)
+    shape, tail = np.array([[0.2, 0.05, 0.3]]), np.array([[0.4, 0.0, 0.0, 4.0, 0.0, 4.0]])
+    fill_profile(20.2, 19.7, shape, tail, 0, 36.0, 48, 39, scratch)
     y, x = np.mgrid[:39, :48] + 0.5
     inside = np.hypot(x - 20.2, y - 19.7) < 6
     assert scratch.pixels[:39 * 48].reshape(39, 48)[inside].sum() == pytest.approx(1.0, abs=0.01)
@@ -66,26 +66,45 @@ def some_spots(n=12, seed=1, size=64):
 BOUNDS = np.array([[64, 60]])
 
 
+def unpacked(words, size):
+    """(SS, FS) bool map of the first panel."""
+    return np.unpackbits(words[0].astype("<u4").view(np.uint8), axis=1, bitorder="little")[:, :size].astype(bool)
+
+
 def test_every_pixel_of_a_foreground_is_claimed_and_given_back():
     rows, intensity = some_spots()
-    owners, twin = np.zeros((1, 64, 64), np.uint8), np.zeros((1, 64, 64), int)
-    footprint.mark(rows, intensity, 12, 3.5, 6.0, BOUNDS, owners)
+    claims, twin = footprint.claims((1, 64, 64)), np.zeros((64, 64), int)
+    assert footprint.mark(rows, intensity, 12, 3.5, 6.0, BOUNDS, claims)
+    y, x = np.mgrid[:64, :60]
+    own = []
     for i in range(12):
-        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], 3.5, 6.0)
-        for y in range(64):
-            for x in range(60):
-                twin[0, y, x] += belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore)
-    assert np.array_equal(owners, twin) and owners.max() > 1
+        fore = foreground(rows.shape, rows.tail, i, intensity[i], 3.5, 6.0)
+        own.append(np.array([[belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore) for x in range(60)]
+                             for y in range(64)]))
+        twin[:, :60] += own[i]
+    assert np.array_equal(unpacked(claims.one, 64), twin > 0) and np.array_equal(unpacked(claims.more, 64), twin > 1)
+    assert twin.max() > 1
     shared = np.zeros(12, bool)
-    footprint.crowded(rows, intensity, 12, 3.5, 6.0, BOUNDS, owners, shared)
-    for i in range(12):
-        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], 3.5, 6.0)
-        y, x = np.mgrid[:64, :60]
-        own = np.array([[belongs(x + 0.5 - rows.place[i, 0], y + 0.5 - rows.place[i, 1], fore) for x in range(60)]
-                        for y in range(64)])
-        assert shared[i] == np.any(owners[0, :, :60][own] > 1)
-    footprint.unmark(rows, intensity, 12, 3.5, 6.0, BOUNDS, owners)
-    assert not owners.any()
+    footprint.crowded(rows, intensity, 12, 3.5, 6.0, BOUNDS, claims, shared)
+    assert list(shared) == [np.any(twin[:, :60][own[i]] > 1) for i in range(12)]
+    footprint.unmark(rows, intensity, 12, 3.5, 6.0, BOUNDS, claims)
+    assert not claims.one.any() and not claims.more.any()
+
+
+def test_spots_that_share_no_pixel_are_told_from_those_that_do():
+    rows, intensity = some_spots(2)
+    for apart, shared in ((40.0, False), (1.0, True)):
+        rows.place[:] = [[10.5, 30.2], [10.5 + apart, 30.2]]
+        assert footprint.mark(rows, intensity, 2, 3.5, 6.0, BOUNDS, footprint.claims((1, 64, 64))) == shared
+
+
+def test_the_bits_of_a_row_are_those_of_its_pixels():
+    rng = np.random.default_rng(8)
+    words = rng.integers(0, 1 << 32, (1, 3, 4), dtype=np.uint32)
+    plain = unpacked(words, 128)
+    for x in range(64):
+        bits = footprint.row_bits(words, 0, 1, x)
+        assert [(bits >> k) & 1 for k in range(16)] == list(plain[1, x:x + 16])
 
 
 def test_light_is_the_sum_of_all_spots_and_can_be_put_out():
@@ -94,7 +113,7 @@ def test_light_is_the_sum_of_all_spots_and_can_be_put_out():
     footprint.shine(rows, intensity, 12, 3.5, 6.0, BOUNDS, work(), light)
     twin = np.zeros((64, 64))
     for i in range(12):
-        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], 3.5, 6.0)
+        fore = foreground(rows.shape, rows.tail, i, intensity[i], 3.5, 6.0)
         whole = 1 - rows.tail[i, 0] * rows.tail[i, 3] / (fore.far2 + rows.tail[i, 3])
         place = rows.place[i] + 10
         profile = naive_profile(place, rows.shape[i], rows.tail[i], 84, 84)[10:74, 10:74] / whole
@@ -114,12 +133,15 @@ def test_a_background_is_the_plane_through_the_free_pixels():
     truth = 3.0 + 0.02 * x - 0.015 * y
     image = rng.poisson(truth).astype(np.float32)[None]
     image[0, ::9, ::7] = np.nan
-    owners = (rng.random((1, 96, 80)) < 0.2).astype(np.uint8)
-    image[owners > 0] += 50
+    claimed = footprint.claims((1, 96, 80)).one
+    taken = rng.random((96, 80)) < 0.2
+    for y, x in zip(*np.nonzero(taken)):
+        claimed[0, y, x // footprint.WORD] |= np.uint32(1 << x % footprint.WORD)
+    image[0][taken] += 50
     bounds, room_for = np.array([[96, 80]]), levels((1, 96, 80))
     pulls = []
     for stamp, (fs, ss) in enumerate(rng.uniform(10, 70, (40, 2))):
-        value, slope_x, slope_y, variance = plane(image, 0, fs, ss, stamp, bounds, owners, 0.0, room_for)
+        value, slope_x, slope_y, variance = plane(image, 0, fs, ss, stamp, bounds, claimed, 0.0, room_for)
         pulls.append((value - (3.0 + 0.02 * fs - 0.015 * ss)) / np.sqrt(variance))
         assert slope_x == pytest.approx(0.02, abs=0.03) and slope_y == pytest.approx(-0.015, abs=0.03)
     assert abs(np.mean(pulls)) < 0.6 and 0.6 < np.std(pulls) < 1.4
@@ -128,7 +150,7 @@ def test_a_background_is_the_plane_through_the_free_pixels():
 def test_a_background_is_that_of_least_squares_where_nothing_is_left_out():
     rng = np.random.default_rng(4)
     image = rng.uniform(1, 2, (1, 64, 64)).astype(np.float32)
-    value, slope_x, slope_y, _ = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), np.zeros((1, 64, 64), np.uint8), 0.0,
+    value, slope_x, slope_y, _ = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), footprint.claims((1, 64, 64)).one, 0.0,
                                        levels(image.shape))
     y, x = np.mgrid[16:48, 16:48] + 0.5 - 32.0
     design = np.stack([np.ones(1024), x.ravel(), y.ravel()], 1)
@@ -139,13 +161,13 @@ def test_a_background_is_that_of_least_squares_where_nothing_is_left_out():
 def test_a_peak_that_nobody_predicted_does_not_lift_the_background():
     rng = np.random.default_rng(5)
     image = rng.poisson(0.5, (1, 64, 64)).astype(np.float32)
-    quiet = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), np.zeros((1, 64, 64), np.uint8), 0.0, levels(image.shape))
+    quiet = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), footprint.claims((1, 64, 64)).one, 0.0, levels(image.shape))
     image[0, 28:31, 35:38] += 300
-    loud = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), np.zeros((1, 64, 64), np.uint8), 0.0, levels(image.shape))
+    loud = plane(image, 0, 32.0, 32.0, 1, np.array([[64, 64]]), footprint.claims((1, 64, 64)).one, 0.0, levels(image.shape))
     assert loud[0] == pytest.approx(quiet[0], abs=0.05)
 
 
 def test_where_no_pixel_is_free_there_is_no_background():
     image = np.full((1, 64, 64), np.nan, np.float32)
-    assert plane(image, 0, 30.0, 30.0, 1, np.array([[64, 64]]), np.zeros((1, 64, 64), np.uint8), 0.0,
+    assert plane(image, 0, 30.0, 30.0, 1, np.array([[64, 64]]), footprint.claims((1, 64, 64)).one, 0.0,
                  levels(image.shape))[3] == np.inf

@@ -1,33 +1,73 @@
 """Which pixels belong to spots, and what spots shine on them."""
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from mpixfel.kernels.profiles import box_of, fill_profile, foreground, span
 
+WORD = 32     # pixels of a row that one word of the maps stands for
+
+
+class Claims(NamedTuple):
+    """Maps of the pixels that spots claim, one bit each: so those of a whole image stay in the processor's cache."""
+
+    one: np.ndarray     # (P, SS, words) uint32: claimed by a spot
+    more: np.ndarray    # (P, SS, words) uint32: by more than one
+
+
+def claims(stack_shape):
+    """`Claims` for images of a shape (P, SS, FS), with a word to spare at the end of a row."""
+    words = stack_shape[2] // WORD + 2
+    return Claims(*(np.zeros((*stack_shape[:2], words), np.uint32) for _ in Claims._fields))
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def row_bits(claims, p, y, x):
+    """The bits of the pixels from x on, at least `WORD` / 2 of them, the first one lowest."""
+    w = x // WORD
+    # The sign is the last pixel's of the second word; shifted, it fills the bits above, at which nobody looks.
+    return (int(claims[p, y, w]) | (int(claims[p, y, w + 1]) << WORD)) >> (x - w * WORD)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def bits_between(first, last, w):
+    """The bits of word w that stand for the pixels first ... last - 1."""
+    low, high = max(first - w * WORD, 0), min(last - w * WORD, WORD)
+    return ((1 << (high - low)) - 1) << low if high > low else 0
+
 
 @njit(cache=True, error_model="numpy")
-def mark(rows, intensity, n, limit, radius, bounds, owners):
-    """Count in owners (P, SS, FS) uint8 how many of n spots claim each pixel; see `profiles.foreground`."""
+def mark(rows, intensity, n, limit, radius, bounds, claims):
+    """Claim the pixels of n spots, see `profiles.foreground`; returns whether any is claimed twice."""
+    twice = 0
     for i in range(n):
-        visit(rows, i, intensity[i], limit, radius, bounds, owners, True)
+        fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
+        p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+        _, top, _, height = box_of(fore, place_x, place_y)
+        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
+            first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
+            if first < last:
+                for w in range(first // WORD, (last - 1) // WORD + 1):
+                    bits = bits_between(first, last, w)
+                    again = int(claims.one[p, y, w]) & bits
+                    twice |= again
+                    claims.more[p, y, w] = int(claims.more[p, y, w]) | again
+                    claims.one[p, y, w] = int(claims.one[p, y, w]) | bits
+    return twice != 0
 
 
 @njit(cache=True, error_model="numpy")
-def unmark(rows, intensity, n, limit, radius, bounds, owners):
+def unmark(rows, intensity, n, limit, radius, bounds, claims):
     """Undo `mark`."""
     for i in range(n):
-        visit(rows, i, intensity[i], limit, radius, bounds, owners, False)
-
-
-@njit(cache=True, error_model="numpy")
-def visit(rows, i, intensity, limit, radius, bounds, owners, add):
-    fore = foreground(rows.shape[i], rows.tail[i], intensity, limit, radius)
-    p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
-    _, top, _, height = box_of(fore, place_x, place_y)
-    for y in range(max(top, 0), min(top + height, bounds[p, 0])):
-        first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
-        for x in range(first, last):
-            owners[p, y, x] = min(owners[p, y, x] + 1, 255) if add else 0
+        fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
+        p = rows.panel[i]
+        left, top, width, height = box_of(fore, rows.place[i, 0], rows.place[i, 1])
+        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
+            for w in range(max(left, 0) // WORD, (min(left + width, bounds[p, 1]) - 1) // WORD + 1):
+                claims.one[p, y, w] = 0
+                claims.more[p, y, w] = 0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -37,18 +77,19 @@ def pixels_between(ends, place, size):
 
 
 @njit(cache=True, error_model="numpy")
-def crowded(rows, intensity, n, limit, radius, bounds, owners, out):
+def crowded(rows, intensity, n, limit, radius, bounds, claims, out):
     """Fill out (n,) bool: whether a spot shares any pixel with another; after `mark`, with the same arguments."""
     for i in range(n):
-        fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+        fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
         p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
-        _, top, _, height = box_of(fore, place_x, place_y)
-        most = 0
+        left, top, width, height = box_of(fore, place_x, place_y)
+        shared = 0
         for y in range(max(top, 0), min(top + height, bounds[p, 0])):
-            first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
-            for x in range(first, last):
-                most = max(most, owners[p, y, x])
-        out[i] = most > 1
+            for w in range(max(left, 0) // WORD, (min(left + width, bounds[p, 1]) - 1) // WORD + 1):
+                if claims.more[p, y, w] != 0:
+                    first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
+                    shared |= int(claims.more[p, y, w]) & bits_between(first, last, w)
+        out[i] = shared != 0
 
 
 @njit(cache=True, error_model="numpy")
@@ -56,11 +97,10 @@ def shine(rows, intensity, n, limit, radius, bounds, work, light):
     """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel."""
     for i in range(n):
         if intensity[i] > 0.0:
-            fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+            fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
             p = rows.panel[i]
             left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
-            fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape[i], rows.tail[i], fore.far2, nx, ny,
-                         work)
+            fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape, rows.tail, i, fore.far2, nx, ny, work)
             for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
                 for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
                     light[p, y, x] += intensity[i] * work.pixels[(y - top) * nx + x - left]
@@ -71,6 +111,6 @@ def darken(rows, intensity, n, limit, radius, bounds, light):
     """Undo `shine`: zero the boxes that it touched."""
     for i in range(n):
         if intensity[i] > 0.0:
-            fore = foreground(rows.shape[i], rows.tail[i], intensity[i], limit, radius)
+            fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
             left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
             light[rows.panel[i], max(top, 0):max(top + ny, 0), max(left, 0):max(left + nx, 0)] = 0.0

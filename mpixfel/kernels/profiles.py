@@ -45,20 +45,23 @@ def whole_groups(n):
 
 
 @njit(cache=True, error_model="numpy")
-def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
+def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     """Fill work.pixels[:nx * ny] with a spot centred (dx, dy) from the corner of the box's first pixel.
+
+    shapes (n, 3), tails (n, 6): see `predict.Predictions`; the spot is the ith. (A row of its own would be counted in and
+    out of use wherever it is handed on, which costs as much as what is done with it.)
 
     Its content within the radius sqrt(far2), where a spot ends by definition, is 1. The tail is taken at the pixels'
     centres; where the core lies, and where the tail is sharp, a pixel is 2 x 2 points, of very sharp spots 3 x 3. What
     variance points lack against the pixel's own is added to the spot's. So a pixel is right to 0.1 % of the spot down to
     a sigma of 0.3 pixels, to 0.4 % down to 0.2.
     """
+    shape, tail = (shapes[i, 0], shapes[i, 1], shapes[i, 2]), six(tails, i)
     wide = TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])
     sharp = wide if tail[0] > ALL_TAIL else min(wide, narrowest(shape[0], shape[1], shape[2]))
     points = 3 if sharp < SHARP else (2 if sharp < SMOOTH else 1)
-    columns, lines = work.x[nx // CHUNK - 1], work.y[nx // CHUNK - 1]
     _, u, v, w, rest = tail_form(tail, far2, 1.0 / 12.0)
-    tail_points(work.pixels, whole_groups(nx * ny), columns, lines, np.float32(0.5 - dx - tail[1]),
+    tail_points(work.pixels, whole_groups(nx * ny), work.x, work.y, nx // CHUNK - 1, np.float32(0.5 - dx - tail[1]),
                 np.float32(0.5 - dy - tail[2]), u, v, w, rest)
     reach = SHARP_REACH if points > 1 else 0.0
     if tail[0] <= ALL_TAIL:
@@ -66,7 +69,13 @@ def fill_profile(dx, dy, shape, tail, far2, nx, ny, work):
     elif points == 1:
         return
     first, last = max(int(np.floor(dy - reach)), 0), min(int(np.floor(dy + reach)) + 1, ny)
-    core_rows(dx, dy, shape, tail, far2, points, nx * first, whole_groups(nx * (last - first)), columns, lines, work.pixels)
+    core_rows(dx, dy, shape, tail, far2, points, nx * first, whole_groups(nx * (last - first)), work, nx // CHUNK - 1)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def six(table, i):
+    """A row of a table (n, 6) as a tuple."""
+    return table[i, 0], table[i, 1], table[i, 2], table[i, 3], table[i, 4], table[i, 5]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -83,16 +92,17 @@ def tail_form(tail, far2, lack):
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def tail_points(pixels, n, columns, lines, offset_x, offset_y, u, v, w, rest):
+def tail_points(pixels, n, columns, lines, width, offset_x, offset_y, u, v, w, rest):
     """Fill n pixels with the tail at their centres."""
-    for k in range(n):
-        x, y = columns[k] + offset_x, lines[k] + offset_y
+    width = np.uint64(width)
+    for k in range(np.uint64(n)):
+        x, y = columns[width, k] + offset_x, lines[width, k] + offset_y
         q = rest + x * (u * x + v * y) + w * y * y
         pixels[k] = np.float32(1.0) / (q * q)
 
 
 @njit(cache=True, error_model="numpy")
-def core_rows(dx, dy, shape, tail, far2, m, begin, n, columns, lines, pixels):
+def core_rows(dx, dy, shape, tail, far2, m, begin, n, work, width):
     """Fill n pixels from `begin` on with core and tail, each the mean of m x m points."""
     step = 1.0 / m
     lack = step * step / 12.0
@@ -104,21 +114,20 @@ def core_rows(dx, dy, shape, tail, far2, m, begin, n, columns, lines, pixels):
     a, b, c = np.float32(-0.5 * syy * scale), np.float32(sxy * scale), np.float32(-0.5 * sxx * scale)
     form = (core, a, b, c, u * np.float32(m), v * np.float32(m), w * np.float32(m), rest * np.float32(m),
             np.float32(tail[1]), np.float32(tail[2]))
-    pixels, columns, lines = pixels[begin:begin + n], columns[begin:begin + n], lines[begin:begin + n]
     for j in range(m):
         y = np.float32((j + 0.5) * step - dy)
         for i in range(m):
             x = np.float32((i + 0.5) * step - dx)
             keep = np.float32(0.0) if i == 0 and j == 0 else np.float32(1.0)
-            core_points(pixels, n, columns, lines, x, y, keep, form)
+            core_points(work.pixels, np.uint64(begin), np.uint64(n), work.x, work.y, np.uint64(width), x, y, keep, form)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def core_points(pixels, n, columns, lines, offset_x, offset_y, keep, form):
-    """Add one point of each of n pixels to `keep` times what is there."""
+def core_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, keep, form):
+    """Add one point of each of n pixels to `keep` times what is there; unsigned counts, which need no look at their sign."""
     core, a, b, c, u, v, w, rest, aside_x, aside_y = form
-    for k in range(n):
-        x, y = columns[k] + offset_x, lines[k] + offset_y
+    for k in range(begin, begin + n):
+        x, y = columns[width, k] + offset_x, lines[width, k] + offset_y
         pixels[k] = keep * pixels[k] + density(x, y, core, a, b, c, u, v, w, rest, aside_x, aside_y)
 
 
@@ -165,12 +174,13 @@ class Foreground(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def foreground(shape, tail, intensity, limit, radius):
-    """`Foreground` of a spot: an ellipse of `limit` standard deviations, its tail's share in them.
+def foreground(shapes, tails, i, intensity, limit, radius):
+    """`Foreground` of the ith spot: an ellipse of `limit` standard deviations, its tail's share in them.
 
     A spot of known `intensity` (photons, 0 if not known) is followed to where its tail falls to `FAINT`; no spot is
     followed farther than `radius` pixels unless its core is drawn out farther.
     """
+    shape, tail = (shapes[i, 0], shapes[i, 1], shapes[i, 2]), six(tails, i)
     t, w = tail[0], TAIL_EXTENT * tail[0]
     sxx = (1.0 - t) * shape[0] + w * tail[3] + 1.0 / 12.0
     sxy = (1.0 - t) * shape[1] + w * tail[4]

@@ -37,7 +37,7 @@ class Prepared:
         self.expected = expected_of(context)
         self.excess_variance = float(context.learnt.extra.get(EXCESS, 0.0))
         stack = context.detector.stack_shape
-        self.owners, self.light = np.zeros(stack, np.uint8), np.zeros(stack, np.float32)
+        self.claims, self.light = footprint.claims(stack), np.zeros(stack, np.float32)
         self.work, self.levels, self.stamp = work(), levels(stack), 0
         self.predictions = room(ROOM)
         self.corners = [np.array([[0, 0], [fs, 0], [0, ss], [fs, ss]], float)
@@ -199,14 +199,14 @@ class OneShot:
         prior = np.zeros(n) if before is None else shining(lattice, rows, before)
         extent = (options.foreground, options.max_radius_pixels)
         out, lit = spots(n), np.zeros(n, bool)
-        footprint.mark(rows, prior, n, *extent, bounds, p.owners)
-        footprint.crowded(rows, prior, n, *extent, bounds, p.owners, lit)
+        footprint.mark(rows, prior, n, *extent, bounds, p.claims)
+        footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
         shining_on = np.where(lit, prior, 0.0)
         footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
-        measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.owners, p.levels, p.next_stamp(), *extent,
+        measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.claims, p.levels, p.next_stamp(), *extent,
                 self.readout_variance, BRIGHT, p.work, out)
         footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
-        footprint.unmark(rows, prior, n, *extent, bounds, p.owners)
+        footprint.unmark(rows, prior, n, *extent, bounds, p.claims)
         seen = Seen(lattice, rows, out)
         self.evident = np.union1d(self.evident, seen.evident())
         return seen
