@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mpixfel import rounds
-from mpixfel.conclusion import conclude
+from mpixfel.conclusion import ENDED_EARLY, conclude
 from mpixfel.errors import BadData, MpixfelError
 from mpixfel.growth import Growth, wait_for_first
 from mpixfel.io.learnt import read_learnt, write_learnt
@@ -63,7 +63,7 @@ def process(job, comm):
             if not somebody_died(comm, error):
                 end_if_not_writable(error, comm)
                 raise
-            comm = survivors(comm)
+            comm = survivors(comm, job.settings.run.event_timeout_s, ENDED_EARLY)
             if comm.rank == 0:
                 print(f"mpixfel: {n_ranks - comm.size} of {n_ranks} ranks died; the others go on", file=sys.stderr, flush=True)
     if comm.size < n_ranks:

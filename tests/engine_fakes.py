@@ -174,6 +174,7 @@ def fake_job(output, n, seconds=0.0, mishaps=None, null=False, chunk=1, **option
 def main():
     from mpi4py import MPI
     from mpixfel.io.run_file import open_output
+    from mpixfel.parallel import survive
     from mpixfel.parallel.collect import on_root
     from mpixfel.pipeline import process
     parser = argparse.ArgumentParser()
@@ -187,9 +188,10 @@ def main():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--null", action="store_true")
     parser.add_argument("--mishap", nargs=2, action="append", default=[], metavar=("POSITION", "WHAT"))
+    parser.add_argument("--seconds-to-meet", type=float, default=survive.SECONDS_TO_MEET)
     parser.add_argument("--kill", nargs=3, metavar=("STAGE", "RANK", "CALL"))
     a = parser.parse_args()
-    comm = MPI.COMM_WORLD
+    comm, survive.SECONDS_TO_MEET = MPI.COMM_WORLD, a.seconds_to_meet
     if a.kill and comm.rank == int(a.kill[1]):
         kill_at(a.kill[0], int(a.kill[2]))
     job = fake_job(a.output, a.events, a.seconds, {int(i): text for i, text in a.mishap}, a.null,

@@ -1,6 +1,7 @@
 """Signals: an event that takes too long, and the wish of user or batch system that the run should end."""
 import signal
 import threading
+from contextlib import contextmanager
 
 ENDING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
@@ -31,6 +32,18 @@ class Deadline:
         if self.seconds:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, self.before)
+
+
+@contextmanager
+def no_longer_than(seconds, otherwise):
+    """Call `otherwise`, on a thread of its own, if the block has not ended in time: also where it waits within MPI."""
+    timer = threading.Timer(seconds, otherwise)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class EndSignals:
