@@ -134,6 +134,14 @@ def test_saturated_masked_edge_and_indexed_reflections_are_flagged(shots):
     assert all(r["flags"] & Flag.edge for r in near_edge)
 
 
+def test_reflections_whose_own_places_moved_the_lattice_are_flagged():
+    shot = still(seed=2, scale=4.0, q_max=0.25)
+    table = integrated(shot, 0.02)[1]
+    moved, ratio = (table["flags"] & Flag.recentred) > 0, table["intensity"] / table["sigma"]
+    assert np.mean(moved[ratio > 10]) > 0.8 and not np.any(moved[ratio < 0.5])
+    assert not np.any(integrated(shot, 0.02, refine="none")[1]["flags"] & Flag.recentred)
+
+
 def test_saturated_spots_are_measured_by_their_other_pixels(shots):
     ceiling, ratios = 200.0, []
     for shot in (still(seed=s, scale=2.0) for s in range(3)):

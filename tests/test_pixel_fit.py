@@ -5,7 +5,10 @@ from still import CELL, K0, context, event, rotation
 from scipy.spatial.transform import Rotation
 
 from mpixfel.kernels import signals as kernel
-from mpixfel.kernels.signals import Signals, descend_signals, scaled, signal_equations
+from mpixfel.kernels.integrate import Spots
+from mpixfel.kernels.predict import room
+from mpixfel.kernels.signals import (Signals, Trust, by_spreads, descend_signals, fill_signals, scaled, signal_equations,
+                                     signals_room)
 from mpixfel.kernels.spots import ellipse, excited, excited_all, ellipses
 from mpixfel.stages.spread import spread_of
 from mpixfel.stages.strain import orientation, strains
@@ -84,6 +87,75 @@ def test_the_gradient_is_that_of_the_quasi_likelihood(bandwidth):
     free = size > 1e-6 * size.max()
     assert np.allclose(gradient[free] / size[free], twin[free] / size[free], atol=0.02)
     assert np.all(np.abs(gradient[~free]) < 1e-6 * np.abs(gradient).max())
+
+
+def test_derivatives_by_the_spreads_are_the_limits_of_small_steps():
+    rng, step = np.random.default_rng(3), 1e-5
+    for spread in (SPREAD, spread_of(300.0, 0.4, 0.006, 0.001), spread_of(3000.0, 0.01, 0.0005)):
+        for _ in range(10):
+            q = np.append(rng.uniform(-0.3, 0.3, 2), 0.0)
+            q[2] = np.sqrt(K0 ** 2 - q @ q) - K0 + rng.normal() * 5e-4
+            error, nn, *_ = ellipse(*q, K0, spread)
+            share = excited(error, nn, q @ q / (2 * K0), spread)[1]
+            row, rows, twin, twins = np.zeros(5), np.zeros((3, 5)), np.zeros(3), np.zeros((2, 3))
+            by_spreads(q, K0, spread, error, nn, share, 0, row, rows)
+            for b in range(3):
+                ends = []
+                for sign in (1, -1):
+                    wider = scaled(spread, *np.exp(sign * step * (np.arange(3) == b)))
+                    e, v, _, r, t = ellipse(*q, K0, wider)
+                    ends.append((np.log(excited(e, v, q @ q / (2 * K0), wider)[0]), r, t))
+                twin[b], twins[0, b], twins[1, b] = (np.array(ends[0]) - ends[1]) / (2 * step)
+            assert np.allclose(row[2:], twin, atol=1e-5)
+            assert np.allclose(rows[:2, :3], twins, atol=1e-5 * twins.max())
+
+
+def measurements(rng, n):
+    """(`Predictions`, `Spots`) of n spots as good and bad as they come."""
+    rows, spots = room(n), Spots(*(np.zeros((n, w)) if w else np.zeros(n) for w in (0,) * 9 + (2, 3, 2, 2)))
+    rows.hkl[:], rows.panel[:], rows.place[:] = rng.integers(-9, 9, (n, 3)), rng.integers(0, 2, n), rng.uniform(0, 90, (n, 2))
+    rows.frame[:] = [4000.0, 300.0, -250.0, 3900.0] * rng.uniform(0.8, 1.2, (n, 4))
+    rows.shape[:] = [0.4, 0.1, 0.3] * rng.uniform(0.8, 1.2, (n, 3))
+    spots.intensity[:], spots.sigma[:] = rng.normal(20, 15, n), rng.uniform(1, 9, n)
+    spots.intensity[::11] = np.nan
+    spots.share[:], spots.claimed[:] = rng.uniform(0.6, 1, n), rng.uniform(0, 0.1, n)
+    spots.offset[:], spots.widening[:] = rng.normal(0, 0.6, (n, 2)), 1e-9 * rng.normal(size=(n, 2))
+    spots.information[:] = [30.0, 5.0, 40.0]
+    spots.information[::3] = 0.0
+    spots.width_information[:] = 1e16 * rng.uniform(0.5, 2, (n, 2))
+    spots.width_information[::5, 1] = 0.0
+    return rows, spots
+
+
+def test_signals_are_what_was_measured_of_the_usable_spots():
+    rows, spots = measurements(np.random.default_rng(4), 200)
+    rng = np.random.default_rng(5)
+    origin, fs_axis, ss_axis = rng.normal(size=(3, 2, 3))
+    relief, trust = rng.uniform(0.5, 2, 200), Trust(0.8, 0.05, 1.0, 1e-5, 0.1, 2e-10)
+    out = signals_room(200)
+    n = fill_signals(rows, spots, relief, origin, fs_axis, ss_axis, trust, out)
+    use = [i for i in range(200) if np.isfinite(spots.intensity[i]) and spots.share[i] > 0.8 and spots.claimed[i] < 0.05]
+    assert n == len(use) > 20
+    for m, i in enumerate(use):
+        placed = spots.information[i, 0] > 0 and np.hypot(*spots.offset[i]) < 1
+        fs, ss = rows.place[i] + np.clip(spots.offset[i], -1, 1)
+        p, frame = rows.panel[i], rows.frame[i].reshape(2, 2)
+        assert np.allclose(out.point[m], origin[p] + fs * fs_axis[p] + ss * ss_axis[p])
+        assert (out.intensity[m], out.sigma[m], out.relief[m]) == (spots.intensity[i], spots.sigma[i], relief[i])
+        matrix = lambda three: np.array([[three[0], three[1]], [three[1], three[2]]])
+        into = np.linalg.inv(frame.T)                      # pixels to steps along r and t
+        variance = np.diag(into @ matrix(rows.shape[i]) @ into.T)
+        assert np.allclose(out.width[m], variance + spots.widening[i], rtol=1e-9)
+        true = max(1 - (spots.sigma[i] / spots.intensity[i]) ** 2, 0.0)
+        known = true * np.diag(frame @ matrix(spots.information[i]) @ frame.T)
+        if placed and true > 0:
+            assert np.allclose(out.point_error[m], np.sqrt(1 / known + 1e-5 ** 2))
+        else:
+            assert np.all(np.isinf(out.point_error[m]))
+        if placed and np.all(spots.width_information[i] > 0):
+            assert np.allclose(out.width_error[m] ** 2, 1 / spots.width_information[i] + (0.1 * variance) ** 2 + 2e-10 ** 2)
+        else:
+            assert np.all(np.isinf(out.width_error[m]))
 
 
 def fitted(axes, every, start, spread=SPREAD, loose=1.0):

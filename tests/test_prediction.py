@@ -4,7 +4,7 @@ import pytest
 from still import CELL, DOMAIN, K0, MOSAICITY, context, event, rotation
 
 from mpixfel.kernels.geometry import panel_inverses, project, scattering_vectors
-from mpixfel.kernels.predict import predict, room
+from mpixfel.kernels.predict import fill_among, fill_keys, outline, predict, room, select
 from mpixfel.kernels.spots import ellipses, excited, partiality, tangents
 from mpixfel.stages.spread import spread_of
 
@@ -15,8 +15,9 @@ P, C, F = ord("P"), ord("C"), ord("F")
 def predicted(axes, spread, least, q_max, centring=P, n=20_000, strength=EVERYTHING):
     geometry = context().shot(event()).geometry
     rows = room(n)
-    count = predict(np.ascontiguousarray(axes), centring, K0, spread, strength, least, q_max, geometry.shape,
-                    panel_inverses(geometry), rows)
+    axes, inverse = np.ascontiguousarray(axes), panel_inverses(geometry)
+    count = predict(axes, centring, K0, spread, strength, least, q_max, geometry.shape, inverse, rows)
+    outline(axes, K0, spread, inverse, count, rows)
     return type(rows)(*(column[:count] for column in rows)), geometry
 
 
@@ -91,6 +92,28 @@ def test_reflections_are_left_out_that_show_too_few_photons_in_the_mean():
                 for r, e, w in zip(every.resolution, every.excitation, every.width)]
     assert np.allclose(every.expected, expected)
     assert len(some.hkl) == np.sum(every.expected >= 2.0) and 0 < len(some.hkl) < len(every.hkl)
+
+
+def test_of_those_predicted_the_wanted_and_the_known_are_kept_in_order():
+    rng, rows = np.random.default_rng(8), room(200)
+    for column in rows:
+        column[:] = rng.integers(-30, 30, column.shape)
+    lattice, every = np.full(200, 3), np.empty(200, np.int64)
+    fill_keys(lattice, rows.hkl, every)
+    assert len(set(every.tolist())) == len({tuple(h) for h in rows.hkl.tolist()})
+    known = np.sort(rng.choice(every, 40))
+    there = np.empty(200, bool)
+    fill_among(every, known, there)
+    assert np.array_equal(there, np.isin(every, known))
+    twin = (rows.expected >= 5.0) | there
+    before = {name: column[twin].copy() for name, column in rows._asdict().items()}
+    n = select(rows, 200, 5.0, known, 3)
+    assert n == twin.sum() and 0 < np.sum(twin & (rows.expected < 5.0))
+    for name in set(rows._fields) - {"shape", "tail", "frame"}:
+        assert np.array_equal(getattr(rows, name)[:n], before[name])
+    others = np.empty(200, np.int64)
+    fill_keys(lattice + 1, rows.hkl, others)
+    assert not set(others.tolist()) & set(every.tolist())
 
 
 def test_where_room_runs_out_the_count_says_how_much_is_needed():

@@ -29,6 +29,9 @@ class Predictions(NamedTuple):
     resolution: np.ndarray   # (n,) 1/d, 1/angstrom
 
 
+LINES = ("shape", "tail", "frame")   # what `outline` fills; `predict` fills the others
+
+
 def room(n):
     """`Predictions` with room for n reflections."""
     return Predictions(np.empty((n, 3), np.int16), np.empty(n, np.int16), np.empty((n, 2)), np.empty((n, 3)),
@@ -37,7 +40,7 @@ def room(n):
 
 @njit(cache=True, error_model="numpy")
 def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, out):
-    """Fill `out` with the reflections that the model excites enough; returns how many there are.
+    """Fill `out`, but for `LINES`, with the reflections that the model excites enough; returns how many there are.
 
     A count beyond the room means that the rest was left out.
 
@@ -94,12 +97,13 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                 qx, qy, qz = ax + l * cx, ay + l * cy, az + l * cz
                 q2 = qx * qx + qy * qy + qz * qz
                 if 1e-12 < q2 <= q2_max and allowed(index[0], index[1], index[2], centring) and near(q2, qz, k0, reaches, per_q2):
-                    error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
+                    error, nn, shift, _, _ = ellipse(qx, qy, qz, k0, spread)
                     qn = q2 / (2.0 * k0)
-                    share = partiality(error, nn, qn, spread)
-                    mean = mean_photons(error, nn, qn, spread, strength, q2)
+                    density = excited(error, nn, qn, spread)[0]
+                    mean = np.exp(strength[0] - 0.5 * strength[1] * q2) * density
+                    share = density / excited(0.0, nn, qn, spread)[0]
                     if share >= least[0] and mean >= least[1]:
-                        nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
+                        nx, ny, nz, rx, ry, rz, _, _, _ = tangents(qx, qy, qz, k0)
                         p, fs, ss = find_panel(shape, inverse, k0 * nx + shift * rx, k0 * ny + shift * ry,
                                                k0 * nz + shift * rz, last)
                         if p >= 0:
@@ -108,21 +112,6 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                                 out.hkl[n, 0], out.hkl[n, 1], out.hkl[n, 2] = index[0], index[1], index[2]
                                 out.panel[n] = p
                                 out.place[n, 0], out.place[n, 1] = fs, ss
-                                fr, sr = slope_on_panel(inverse, p, fs, ss, k0 * nx + shift * rx, k0 * ny + shift * ry,
-                                                        k0 * nz + shift * rz, rx, ry, rz)
-                                ft, st = slope_on_panel(inverse, p, fs, ss, k0 * nx + shift * rx, k0 * ny + shift * ry,
-                                                        k0 * nz + shift * rz, tx, ty, tz)
-                                out.frame[n, 0], out.frame[n, 1], out.frame[n, 2], out.frame[n, 3] = fr, sr, ft, st
-                                out.shape[n, 0] = fr * fr * rr + ft * ft * tt
-                                out.shape[n, 1] = fr * sr * rr + ft * st * tt
-                                out.shape[n, 2] = sr * sr * rr + st * st * tt
-                                _, out.tail[n, 0], _ = excited(error, nn, qn, spread)
-                                offset, along, across = wide_part(error, nn, qx, qy, qz, k0, spread)
-                                offset -= shift
-                                out.tail[n, 1], out.tail[n, 2] = offset * fr, offset * sr
-                                out.tail[n, 3] = fr * fr * along + ft * ft * across
-                                out.tail[n, 4] = fr * sr * along + ft * st * across
-                                out.tail[n, 5] = sr * sr * along + st * st * across
                                 out.excitation[n] = error
                                 out.width[n] = np.sqrt(nn)
                                 out.partiality[n], out.expected[n] = share, mean
@@ -130,6 +119,80 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
                             n += 1
                 l += 1
     return n
+
+
+@njit(cache=True, error_model="numpy")
+def select(rows, n, least, known, number):
+    """Move those of n reflections to the front that are expected to show `least` photons, or are `known`: all but `LINES`.
+
+    known : (m,) sorted `key` numbers; number : of the lattice. Returns how many there are.
+    """
+    count = 0
+    for i in range(n):
+        if rows.expected[i] < least and not among(key(number, rows.hkl[i, 0], rows.hkl[i, 1], rows.hkl[i, 2]), known):
+            continue
+        for k in range(3):
+            rows.hkl[count, k] = rows.hkl[i, k]
+        rows.panel[count], rows.place[count, 0], rows.place[count, 1] = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+        rows.excitation[count], rows.width[count] = rows.excitation[i], rows.width[i]
+        rows.partiality[count], rows.expected[count] = rows.partiality[i], rows.expected[i]
+        rows.resolution[count] = rows.resolution[i]
+        count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def key(number, h, k, l):
+    """One number for each lattice and reflection."""
+    return ((np.int64(number) << 48) | ((np.int64(h) + 32768) << 32) | ((np.int64(k) + 32768) << 16)
+            | (np.int64(l) + 32768))
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def among(number, known):
+    """Whether a number is one of the sorted numbers `known`."""
+    at = np.searchsorted(known, number)
+    return at < known.size and known[at] == number
+
+
+@njit(cache=True, error_model="numpy")
+def fill_among(numbers, known, out):
+    """Fill out (n,) bool: which of the numbers (n,) are among the sorted numbers `known`."""
+    for i in range(out.size):
+        out[i] = among(numbers[i], known)
+
+
+@njit(cache=True, error_model="numpy")
+def fill_keys(lattice, hkl, out):
+    """Fill out (n,) int64 with the `key` of each reflection."""
+    for i in range(out.size):
+        out[i] = key(lattice[i], hkl[i, 0], hkl[i, 1], hkl[i, 2])
+
+
+@njit(cache=True, error_model="numpy")
+def outline(axes, k0, spread, inverse, n, out):
+    """Fill `LINES` of the first n of `Predictions`: how far and where to each spot is drawn out on its panel."""
+    for i in range(n):
+        h, k, l, p, fs, ss = out.hkl[i, 0], out.hkl[i, 1], out.hkl[i, 2], out.panel[i], out.place[i, 0], out.place[i, 1]
+        qx = h * axes[0, 0] + k * axes[1, 0] + l * axes[2, 0]
+        qy = h * axes[0, 1] + k * axes[1, 1] + l * axes[2, 1]
+        qz = h * axes[0, 2] + k * axes[1, 2] + l * axes[2, 2]
+        error, nn, shift, rr, tt = ellipse(qx, qy, qz, k0, spread)
+        nx, ny, nz, rx, ry, rz, tx, ty, tz = tangents(qx, qy, qz, k0)
+        x, y, z = k0 * nx + shift * rx, k0 * ny + shift * ry, k0 * nz + shift * rz
+        fr, sr = slope_on_panel(inverse, p, fs, ss, x, y, z, rx, ry, rz)
+        ft, st = slope_on_panel(inverse, p, fs, ss, x, y, z, tx, ty, tz)
+        out.frame[i, 0], out.frame[i, 1], out.frame[i, 2], out.frame[i, 3] = fr, sr, ft, st
+        out.shape[i, 0] = fr * fr * rr + ft * ft * tt
+        out.shape[i, 1] = fr * sr * rr + ft * st * tt
+        out.shape[i, 2] = sr * sr * rr + st * st * tt
+        _, out.tail[i, 0], _ = excited(error, nn, (qx * qx + qy * qy + qz * qz) / (2.0 * k0), spread)
+        offset, along, across = wide_part(error, nn, qx, qy, qz, k0, spread)
+        offset -= shift
+        out.tail[i, 1], out.tail[i, 2] = offset * fr, offset * sr
+        out.tail[i, 3] = fr * fr * along + ft * ft * across
+        out.tail[i, 4] = fr * sr * along + ft * st * across
+        out.tail[i, 5] = sr * sr * along + st * st * across
 
 
 @njit(cache=True, error_model="numpy")

@@ -9,7 +9,7 @@ from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
 from mpixfel.kernels.integrate import Spots, measure, spots
 from mpixfel.kernels.levels import UNBOUND, levels
-from mpixfel.kernels.predict import Predictions, predict, room
+from mpixfel.kernels.predict import Predictions, outline, predict, room, select
 from mpixfel.kernels.profiles import work
 from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
@@ -90,7 +90,8 @@ class ProfileIntegrator:
             seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
-        table = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share)
+        table = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share,
+                                 np.sort(np.concatenate([np.zeros(0, np.int64), *job.recentred.values()])))
         rows, table, kept = judge(rows, table, self.min_integrated)
         _relabel(peaks, kept)
         if not len(rows):
@@ -118,9 +119,8 @@ class Seen:
 
     def of(self, i):
         """(`Predictions`, `Spots`) of lattice i."""
-        own = self.lattice == i
+        own = slice(*np.searchsorted(self.lattice, (i, i + 1)))
         return Predictions(*(c[own] for c in self.rows)), Spots(*(c[own] for c in self.measured))
-
 
     def evident(self):
         """Keys of the reflections that stand out so far that no expectation is needed to believe in them."""
@@ -134,7 +134,8 @@ class OneShot:
     def __init__(self, options, image, shot, peaks, prepared):
         self.options, self.image, self.shot, self.prepared = options, image, shot, prepared
         found = peaks[peaks["lattice"] >= 0]
-        self.evident = keys(found["lattice"], found["hkl"])
+        self.evident = np.sort(keys(found["lattice"], found["hkl"]))
+        self.recentred = {}    # of each lattice, `keys` of the reflections whose own places had a say in its last fit
         self.k0 = 1.0 / shot.wavelength_angstrom
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
         self.q_max = largest_q(shot, prepared.corners)
@@ -147,24 +148,27 @@ class OneShot:
         fitted = fit_pixels(row, model, *seen.of(i), self.shot, p.restraints, p.expected, self.distance_m)
         if fitted is None:
             return row, model
-        return (fitted[0] if refine else row), fitted[1]
+        if not refine:
+            return row, fitted[1]
+        self.recentred[i] = keys(np.full(len(fitted[2]), i), fitted[2])
+        return fitted[:2]
 
     def predict(self, i, row, model, least):
         """`Predictions` of lattice i, copied from the buffer."""
         p = self.prepared
-        inverse = panel_inverses(self.lattice_geometry(row))
-        arguments = (np.ascontiguousarray(row["reciprocal_axes"]), ord(row["centring"].decode() or "P"), self.k0,
-                     model.spread, (model.log_scale, model.fall_off), least, self.q_max, self.shot.geometry.shape, inverse)
+        inverse, axes = panel_inverses(self.lattice_geometry(row)), np.ascontiguousarray(row["reciprocal_axes"])
+        arguments = (axes, ord(row["centring"].decode() or "P"), self.k0, model.spread, (model.log_scale, model.fall_off),
+                     least, self.q_max, self.shot.geometry.shape, inverse)
         n = predict(*arguments, p.predictions)
         if n > len(p.predictions.hkl):
             p.predictions = room(n + n // 4)
             predict(*arguments, p.predictions)
-        rows = Predictions(*(column[:n].copy() for column in p.predictions))
-        rows.expected[:] *= p.expected.relief(rows.resolution, rows.excitation / rows.width)
+        found = p.predictions
+        found.expected[:n] *= p.expected.relief(found.resolution[:n], found.excitation[:n] / found.width[:n])
         if least[1] > 0.0:
-            own = keys(np.full(len(rows.hkl), i), rows.hkl)
-            enough = (rows.expected >= self.least_expected(rows.expected)) | np.isin(own, self.evident)
-            rows = Predictions(*(column[enough] for column in rows))
+            n = select(found, n, self.least_expected(found.expected[:n]), self.evident, i)
+        rows = Predictions(*(column[:n].copy() for column in found))
+        outline(axes, self.k0, model.spread, inverse, n, rows)
         return rows
 
     def least_expected(self, expected):
@@ -190,25 +194,29 @@ class OneShot:
         return self.shot.geometry.shifted(-x, -y, self.distance_m * (row["distance_scale"] / known.distance_scale - 1.0))
 
     def measure(self, crystals, least, before):
-        """`Seen` of all lattices; the light of spots seen `before` is taken off their neighbours."""
-        p, options, bounds = self.prepared, self.options, self.shot.geometry.shape
+        """`Seen` of all lattices; the light of spots seen `before` is taken off their neighbours.
+
+        Those that are to show some photons are integrated, the others are for the fit, which looks at places and widths.
+        """
+        p, options, bounds, last = self.prepared, self.options, self.shot.geometry.shape, least[1] > 0.0
         parts = [self.predict(i, row, model, least) for i, (row, model) in enumerate(crystals)]
         lattice = np.repeat(np.arange(len(parts)), [len(part.hkl) for part in parts])
-        rows = Predictions(*map(np.concatenate, zip(*parts)))
+        rows = parts[0] if len(parts) == 1 else Predictions(*map(np.concatenate, zip(*parts)))
         n = len(lattice)
         prior = np.zeros(n) if before is None else shining(lattice, rows, before)
         extent = (options.foreground, options.max_radius_pixels)
         out, lit = spots(n), np.zeros(n, bool)
-        footprint.mark(rows, prior, n, *extent, bounds, p.claims)
-        footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
+        if footprint.mark(rows, prior, n, *extent, bounds, p.claims):
+            footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
         shining_on = np.where(lit, prior, 0.0)
         footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
         measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.claims, p.levels, p.next_stamp(), *extent,
-                self.readout_variance, BRIGHT, p.work, out)
+                self.readout_variance, np.inf if last else BRIGHT, p.work, out)
         footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
         footprint.unmark(rows, prior, n, *extent, bounds, p.claims)
         seen = Seen(lattice, rows, out)
-        self.evident = np.union1d(self.evident, seen.evident())
+        if not last:
+            self.evident = np.sort(np.concatenate([self.evident, seen.evident()]))
         return seen
 
 

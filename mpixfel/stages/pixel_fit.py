@@ -4,7 +4,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels.refine import N_ROTATION
-from mpixfel.kernels.signals import N_INTENSITY, Signals, descend_signals, scaled
+from mpixfel.kernels.signals import (N_INTENSITY, Signals, Trust, descend_signals, fill_signals, scaled,
+                                     signals_room)
 from mpixfel.kernels.spots import Spread, excited_all
 from mpixfel.model.symmetry import rotation_onto
 from mpixfel.stages.refinement import record_fit, row_form
@@ -22,6 +23,7 @@ MUCH_CHI2 = 1.5               # reduced chi square of the places from which thei
 FARTHEST_SIGMAS = 5.0         # errors of the orientation that the pixels may turn a lattice by
 LOG_SCALE_SIGMA = 0.7         # how far the scale may be from its first estimate: without signal it would run away
 FROZEN = 1e24
+WHOLE = 0.8                   # share of a spot that must lie on good pixels
 CLEAN = 0.05                  # share of a spot that others may claim
 FALL_OFF = 20.0               # angstrom^2, fall-off of intensities exp(-B / (2 d^2)) before a run has said its own
 FALL_OFF_SIGMA = 20.0
@@ -58,46 +60,18 @@ class Model(NamedTuple):
 
 def signals_of(rows, spots, shot, restraints, relief, distance_m):
     """(`Signals`, k0) of one lattice's predictions and measurements (NamedTuples of arrays, cut to that lattice)."""
-    k0 = 1.0 / shot.wavelength_angstrom
-    use = np.isfinite(spots.intensity) & (spots.share > 0.8) & (spots.claimed < CLEAN)
-    rows, spots = (type(t)(*(column[use] for column in t)) for t in (rows, spots))
-    geometry, panel = shot.geometry, rows.panel
-    fs, ss = (rows.place + np.clip(spots.offset, -MAX_OFFSET_PIXELS, MAX_OFFSET_PIXELS)).T
-    point = geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel] + ss[:, None] * geometry.ss_axis[panel]
-    floor = PLACE_FLOOR_PIXELS * k0 * restraints.pixel_m / distance_m
-    trusted = (spots.information[:, 0] > 0) & (np.hypot(*spots.offset.T) < MAX_OFFSET_PIXELS)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Information goes with the square of the intensity, of which a faint spot's noise makes too much.
-        true = np.maximum(1.0 - (spots.sigma / spots.intensity) ** 2, 0.0)[:, None]
-        error = np.sqrt(1.0 / (true * np.stack([_along(spots.information, rows.frame[:, a:a + 2]) for a in (0, 2)], 1))
-                        + floor ** 2)
-    variance = np.stack([_variance(rows.shape, rows.frame, a) for a in (0, 1)], 1)
-    measured = (spots.width_information > 0).all(axis=1) & trusted
-    with np.errstate(divide="ignore"):
-        width_error = np.sqrt(1.0 / spots.width_information + (WIDTH_FLOOR * variance) ** 2
-                              + (WIDTH_FLOOR_PIXELS2 * (k0 * restraints.pixel_m / distance_m) ** 2) ** 2)
-    factor = relief(rows.resolution, rows.excitation / rows.width)
-    return Signals(rows.hkl.astype(float), spots.intensity.copy(), spots.sigma.copy(), factor, point,
-                   np.where(trusted[:, None], error, np.inf), variance + spots.widening,
-                   np.where(measured[:, None], width_error, np.inf)), k0
-
-
-def _along(information, direction):
-    """(n,) information on a step along a direction (n, 2) pixels * angstrom, from (n, 3) 1/pixel^2."""
-    x, y = direction.T
-    return information[:, 0] * x * x + 2 * information[:, 1] * x * y + information[:, 2] * y * y
-
-
-def _variance(shape, frame, axis):
-    """(n,) variance along r (axis 0) or t (axis 1), 1/angstrom^2, of spots of covariance `shape` (n, 3) pixels^2."""
-    matrix = frame.reshape(-1, 2, 2)                      # rows: pixels of a step along r, along t
-    inverse = np.linalg.inv(matrix)                       # columns: r, t of a step in pixels
-    x, y = inverse[:, 0, axis], inverse[:, 1, axis]
-    return shape[:, 0] * x * x + 2 * shape[:, 1] * x * y + shape[:, 2] * y * y
+    k0, geometry = 1.0 / shot.wavelength_angstrom, shot.geometry
+    pixel = k0 * restraints.pixel_m / distance_m
+    trust = Trust(WHOLE, CLEAN, MAX_OFFSET_PIXELS, PLACE_FLOOR_PIXELS * pixel, WIDTH_FLOOR, WIDTH_FLOOR_PIXELS2 * pixel ** 2)
+    out = signals_room(len(rows.panel))
+    n = fill_signals(rows, spots, relief(rows.resolution, rows.excitation / rows.width), geometry.origin, geometry.fs_axis,
+                     geometry.ss_axis, trust, out)
+    return Signals(*(column[:n] for column in out)), k0
 
 
 def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, steps=10):
-    """(LATTICE row, `Model`) after the fit, or None where it does not converge.
+    """(LATTICE row, `Model`, indices (m, 3) of the spots whose own places had a say) after the fit, or None where it does
+    not converge.
 
     `expected` restrains domain size, mosaicity, bandwidth and fall-off to the run's.
     """
@@ -124,24 +98,24 @@ def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, 
     axes, covariance = np.empty((3, 3)), np.empty((len(state), len(state)))
     fit = lambda reference, lab, state: descend_signals(reference, lab, signals, k0, expected.spread, distance_m, precision,
                                                         centre, state, axes, covariance, steps)
-    converged, _, chi2, count = fit(reference, lab, state)
+    converged, chi2, count = fit(reference, lab, state)
     if converged and count >= FEWEST_PLACES and chi2 > MUCH_CHI2 * 2 * count:
         # Panels that do not stand where the geometry says: places are worth that much less.
         signals.point_error[:] *= np.sqrt(chi2 / (2 * count))
-        converged, _, chi2, count = fit(reference, lab, state)
+        converged, chi2, count = fit(reference, lab, state)
     if not converged or turned(axes, row["reciprocal_axes"]) > FARTHEST_SIGMAS * np.linalg.norm(row["orientation_sigma"]):
         # The signals have no say in where the lattice stands; they may still say how strong it is.
         reference, lab, state = begin
         precision[:n_geometry], centre[:n_geometry] = FROZEN, state[:n_geometry]
-        converged, _, _, _ = fit(reference, lab, state)
+        converged, _, _ = fit(reference, lab, state)
         if not converged:
             return None
         sigma = np.sqrt(np.maximum(np.diag(covariance)[n_geometry + 1:], 0.0))
-        return row, model_of(state, n_geometry, expected, sigma)
+        return row, model_of(state, n_geometry, expected, sigma), signals.hkl[:0]
     row = row.copy()
     record_fit(row, form, axes, state, covariance, restraints)
     sigma = np.sqrt(np.maximum(np.diag(covariance)[n_geometry + 1:], 0.0))
-    return row, model_of(state, n_geometry, expected, sigma)
+    return row, model_of(state, n_geometry, expected, sigma), signals.hkl[np.isfinite(signals.point_error[:, 0])]
 
 
 def model_of(state, n_geometry, expected, sigma):

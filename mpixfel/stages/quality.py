@@ -15,8 +15,9 @@ def judge(lattices, reflections, min_integrated):
     Returns (LATTICE table, REFLECTION table, indices of the lattices kept).
     """
     kept, tables, indices = [], [], []
+    ends = np.searchsorted(reflections["lattice"], np.arange(len(lattices) + 1))
     for i, row in enumerate(lattices):
-        own = reflections[reflections["lattice"] == i]
+        own = reflections[ends[i]:ends[i + 1]]
         if len(own) < min_integrated or significance(own) < PRESENT:
             continue
         row = row.copy()
@@ -29,6 +30,8 @@ def judge(lattices, reflections, min_integrated):
         indices.append(i)
         tables.append(own)
     out = np.array(kept, lattices.dtype) if kept else lattices[:0]
+    if len(tables) == 1:
+        return out, tables[0], indices
     return out, np.concatenate(tables) if tables else reflections[:0], indices
 
 
@@ -39,7 +42,7 @@ def significance(own):
     counts for more than `ENOUGH` of its own errors: a lattice is not borne out by a few chance coincidences.
     """
     intensity, p = own["intensity"].astype(float), own["partiality"].astype(float)
-    variance = np.maximum(own["sigma"].astype(float) ** 2 - np.maximum(intensity, 0.0), 0.25)
+    variance = np.maximum(np.square(own["sigma"], dtype=float) - np.maximum(intensity, 0.0), 0.25)
     # How much a saturated spot holds is not known well, that it is there is.
     cut = (own["flags"] & Flag.saturated) > 0
     variance[cut] = np.minimum(variance[cut], np.median(variance))
@@ -48,23 +51,23 @@ def significance(own):
     return float(np.sum(weight * z) / np.sqrt(np.sum(weight ** 2)))
 
 
-def shells(own):
-    """Indices that sort a table by resolution, split into up to `SHELLS` equal parts of at least 10."""
-    order = np.argsort(own["resolution"])
-    return np.array_split(order, max(1, min(SHELLS, len(own) // 10)))
-
-
 def resolution_limit(own):
-    """Resolution (1/angstrom) at which the mean signal to noise of well-excited reflections falls to `LIMIT`."""
-    excited = own[own["partiality"] > 0.3]
+    """Resolution (1/angstrom) at which the mean signal to noise of well-excited reflections falls to `LIMIT`.
+
+    They are sorted by resolution and split into up to `SHELLS` equal parts of at least 10.
+    """
+    resolution = own["resolution"]
+    excited = np.flatnonzero(own["partiality"] > 0.3)
     if len(excited) < 10:
-        return float(own["resolution"].max())
-    limit = 0.0
-    for part in shells(excited):
-        if np.mean(excited["intensity"][part] / excited["sigma"][part]) < LIMIT:
-            return float(max(limit, excited["resolution"][part].min()))
-        limit = excited["resolution"][part].max()
-    return float(limit)
+        return float(resolution.max())
+    order = excited[np.argsort(resolution[excited])]
+    ratio = own["intensity"][order].astype(float) / own["sigma"][order]
+    parts = max(1, min(SHELLS, len(order) // 10))
+    sizes = np.full(parts, len(order) // parts)
+    sizes[:len(order) % parts] += 1
+    first = np.cumsum(sizes) - sizes
+    low = np.flatnonzero(np.add.reduceat(ratio, first) / sizes < LIMIT)
+    return float(resolution[order[first[low[0]] if len(low) else -1]])
 
 
 def seen_fraction(own, scale, b):

@@ -3,6 +3,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from mpixfel.kernels.geometry import scattering_vectors
+from mpixfel.kernels.predict import fill_among, fill_keys
 from mpixfel.model.tables import REFLECTION, Flag
 
 NEAR_SATURATION_PIXELS = 2.5
@@ -12,49 +13,56 @@ EDGE_SIGMAS = 3.0  # widths of a spot from the edge of its panel within which it
 WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
 
 
-def reflection_table(seen, image, shot, peaks, beam, tally, min_share):
-    """REFLECTION table, sorted by lattice, of the spots that were measured well enough."""
-    rows, spots = seen.rows, seen.measured
-    cut = near_saturation(rows, image)
-    good = np.isfinite(spots.intensity) & (spots.share >= np.where(cut, SATURATED_SHARE, min_share)) & (spots.sigma > 0)
-    out = np.zeros(good.sum(), REFLECTION)
-    for name, column in (("intensity", spots.intensity), ("sigma", spots.sigma), ("intensity_sum", spots.total),
-                         ("sigma_sum", spots.total_sigma), ("background", spots.background),
-                         ("background_sigma", spots.background_sigma), ("peak", spots.peak), ("hkl", rows.hkl),
-                         ("panel", rows.panel), ("partiality", rows.partiality),
+def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred):
+    """REFLECTION table, sorted by lattice, of the spots that were measured well enough; `recentred`: sorted `keys`."""
+    cut = near_saturation(seen.rows, image)
+    good = np.flatnonzero(np.isfinite(seen.measured.intensity) & (seen.measured.sigma > 0)
+                          & (seen.measured.share >= np.where(cut, SATURATED_SHARE, min_share)))
+    rows, spots = (type(t)(*(column.take(good, axis=0) for column in t)) for t in (seen.rows, seen.measured))
+    factor = tally(rows.excitation / rows.width)
+    out = np.zeros(len(good), REFLECTION)
+    for name, column in (("intensity", spots.intensity * factor), ("sigma", spots.sigma * factor),
+                         ("intensity_sum", spots.total), ("sigma_sum", spots.total_sigma),
+                         ("background", spots.background), ("background_sigma", spots.background_sigma),
+                         ("peak", spots.peak), ("hkl", rows.hkl), ("panel", rows.panel), ("partiality", rows.partiality),
                          ("excitation_error", rows.excitation), ("resolution", rows.resolution),
-                         ("lattice", seen.lattice)):
-        out[name] = column[good]
-    factor = tally(rows.excitation[good] / rows.width[good])
-    out["intensity"] *= factor
-    out["sigma"] *= factor
-    out["fs"], out["ss"] = rows.place[good].T
+                         ("lattice", seen.lattice[good]), ("fs", rows.place[:, 0]), ("ss", rows.place[:, 1])):
+        out[name] = column
     out["correction"] = polarisation_factor(out, shot, beam)
-    out["flags"] = flags(out, spots, rows, good, shot, peaks)
+    out["flags"] = flags(rows, spots, seen.lattice[good], shot, peaks, recentred)
     out["flags"][cut[good]] |= Flag.saturated
     return out
 
 
-def flags(table, spots, rows, good, shot, peaks):
+def flags(rows, spots, lattice, shot, peaks, recentred):
     """(n,) uint16 bit fields, but for saturation."""
-    bits = np.full(len(table), Flag.profile_fitted, np.uint16)
-    bits[spots.claimed[good] > MUCH] |= Flag.overlap
-    extent = EDGE_SIGMAS * np.sqrt(rows.shape[good][:, [0, 2]] + 1.0 / 12.0)
-    size = shot.geometry.shape[table["panel"]]
-    edge = ((table["fs"] < extent[:, 0]) | (table["fs"] > size[:, 1] - extent[:, 0])
-            | (table["ss"] < extent[:, 1]) | (table["ss"] > size[:, 0] - extent[:, 1]))
+    bits = np.full(len(lattice), Flag.profile_fitted, np.uint16)
+    if not len(bits):
+        return bits
+    bits[spots.claimed > MUCH] |= Flag.overlap
+    extent = EDGE_SIGMAS * np.sqrt(rows.shape[:, [0, 2]] + 1.0 / 12.0)
+    size = shot.geometry.shape[rows.panel][:, ::-1]
+    edge = ((rows.place < extent) | (rows.place > size - extent)).any(axis=1)
     bits[edge] |= Flag.edge
-    bits[~edge & (spots.share[good] < WHOLE * np.median(spots.share[good]) if len(table) else edge)] |= Flag.masked
-    explained = peaks["lattice"] >= 0
-    found = keys(peaks["lattice"][explained], peaks["hkl"][explained])
-    bits[np.isin(keys(table["lattice"], table["hkl"]), found)] |= Flag.indexed_peak
+    bits[~edge & (spots.share < WHOLE * np.median(spots.share))] |= Flag.masked
+    own, explained = keys(lattice, rows.hkl), peaks["lattice"] >= 0
+    bits[among(own, np.sort(keys(peaks["lattice"][explained], peaks["hkl"][explained])))] |= Flag.indexed_peak
+    bits[among(own, recentred)] |= Flag.recentred
     return bits
+
+
+def among(numbers, known):
+    """(n,) bool: which numbers are in the sorted array `known`."""
+    out = np.empty(len(numbers), bool)
+    fill_among(numbers, known, out)
+    return out
 
 
 def keys(lattice, hkl):
     """(n,) int64: one number for each lattice and reflection."""
-    h, k, l = (hkl.astype(np.int64) + (1 << 15)).T
-    return (lattice.astype(np.int64) << 48) | (h << 32) | (k << 16) | l
+    out = np.empty(len(hkl), np.int64)
+    fill_keys(np.ascontiguousarray(lattice, np.int64), np.ascontiguousarray(hkl, np.int16), out)
+    return out
 
 
 def near_saturation(rows, image):
@@ -77,6 +85,6 @@ def polarisation_factor(table, shot, beam):
     q[:, 2] += 1.0
     electric = np.asarray(beam.polarisation_axis, float)
     electric = electric / np.linalg.norm(electric)
-    magnetic = np.cross([0.0, 0.0, 1.0], electric)
+    magnetic = np.array([-electric[1], electric[0], 0.0])   # along the beam x electric
     share = beam.polarisation_fraction
     return 1.0 / np.maximum(share * (1 - (q @ electric) ** 2) + (1 - share) * (1 - (q @ magnetic) ** 2), 1e-3)
