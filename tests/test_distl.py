@@ -15,7 +15,7 @@ from small_detector import context_of, event_of, flat_context, panel
 from mpixfel.errors import MpixfelError
 from mpixfel.io.geometry import read_geometry
 from mpixfel.kernels import distl as kernel
-from mpixfel.kernels.distl_spots import fewest_neighbours
+from mpixfel.kernels import distl_maxima
 from mpixfel.model.event import Image
 from mpixfel.model.experiment import Context
 from mpixfel.stages import distl_screen
@@ -145,8 +145,12 @@ def naive_plane(image, box, inside):
     return [*plane, np.sqrt(np.mean((v - design @ plane) ** 2))]
 
 
+def work_space(width, kind):
+    return np.full((3, width), np.nan, kind), np.full(width, 9, np.uint32), np.full((6, width), np.nan, kind)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-@given(seed=st.integers(0, 2**32 - 1), widths=st.sampled_from([(40, 20, 20), (30, 17, 23)]))
+@given(seed=st.integers(0, 2**32 - 1), widths=st.sampled_from([(40, 20, 20), (30, 17, 23), (80, 70, 9)]))
 def test_planes_of_three_passes_are_those_of_a_least_squares_library(kind, seed, widths):
     rng = np.random.default_rng(seed)
     ss, fs = np.indices((90, 110))
@@ -155,10 +159,10 @@ def test_planes_of_three_passes_are_those_of_a_least_squares_library(kind, seed,
     image[rng.random(image.shape) < 0.02] = np.nan
     shape, stack = np.array([[90, 110]], np.int64), (1, 90, 110)
     passes = [make_boxes(shape, stack, 1, w, np.ones(1, bool), True) for w in widths]
-    sums, before, z = np.zeros(6 * kernel.MAX_COLUMNS, kind), passes[0], np.zeros(image.shape)
+    before, z = passes[0], np.zeros(image.shape)
     for k, (boxes, grid) in enumerate(passes):
-        kernel.fit_planes(image[None], shape, boxes, grid, *before, 2.5, np.float32(-np.inf), np.float32(np.inf),
-                          k == 0, sums)
+        kernel.fit_planes(image[None], shape, boxes, grid, *before, 2.5, np.float32(-np.inf), k == 0,
+                          *work_space(110, kind))
         inside = np.isfinite(image) & (z < 2.5)
         for box in boxes:
             expected = naive_plane(image, box, inside)
@@ -177,16 +181,17 @@ def test_a_box_poor_in_background_grows():
     image[55:60, 55:60] = 12
     shape = np.array([[120, 120]], np.int64)
     boxes, grid = make_boxes(shape, (1, 120, 120), 0, 40, np.ones(1, bool), True)
-    kernel.fit_planes(image[None], shape, boxes, grid, boxes, grid, 1.5, np.float32(-np.inf), np.float32(np.inf), True,
-                      np.zeros(6 * kernel.MAX_COLUMNS))
+    kernel.fit_planes(image[None], shape, boxes, grid, boxes, grid, 1.5, np.float32(-np.inf), True,
+                      *work_space(120, np.float64))
     middle = boxes[4]
     assert middle["sigma"] == pytest.approx(1.0, abs=0.1) and middle["a"] * 20 + middle["b"] * 20 + middle["c"] == (
         pytest.approx(10, abs=0.2))
 
 
-@given(seed=st.integers(0, 2**32 - 1), least=st.integers(1, 6), density=st.sampled_from([0.5, 2.0]),
+@given(seed=st.integers(0, 2**32 - 1), least=st.integers(1, 5), margin=st.integers(0, 2),
+       density=st.sampled_from([0.5, 2.0]),
        sizes=st.lists(st.tuples(st.integers(5, 40), st.integers(5, 140)), min_size=1, max_size=3))
-def test_pixels_above_the_planes_are_marked_and_those_with_enough_such_neighbours_found(seed, least, density, sizes):
+def test_pixels_above_planes_are_marked_and_maxima_with_such_neighbours_found(seed, least, margin, density, sizes):
     rng, shape = np.random.default_rng(seed), np.array(sizes, np.int64)
     stack = (len(sizes), *shape.max(axis=0))
     image = rng.normal(0, 1, stack).astype(np.float32)
@@ -201,17 +206,34 @@ def test_pixels_above_the_planes_are_marked_and_those_with_enough_such_neighbour
         plane = box["a"] * (x - box["s0"]) + box["b"] * (y - box["f0"]) + box["c"]
         value = image[box["panel"], x, y]
         expected[box["panel"], x + 1, y + 1] = (value > plane + 1 / density * box["sigma"]) & (value > 0.1)
-    width = kernel.CHUNK * -(-stack[2] // kernel.CHUNK)
-    body, found = np.full(stack, 7, np.uint8), np.empty(image.size, np.int64)
+    words = -(-stack[2] // distl_maxima.WORD)
+    body, found = np.full((*stack[:2], 64 * words), 7, np.uint8), np.empty(image.size, np.int64)
+    higher, inside = np.zeros(stack, bool), np.zeros(stack, bool)
     for p, (height, across) in enumerate(sizes):
         body[p, height:], body[p, :, across:] = 0, 0
-    kernel.mark(image, shape, boxes, grid, 1 / density, np.float32(0.1), np.empty((2, width), np.float32), body)
+        inside[p, margin:height - margin, margin:across - margin] = True
+        rim = np.pad(image[p, :height, :across], 1, constant_values=np.nan)
+        higher[p, :height, :across] = np.any([rim[j:j + height, i:i + across] > image[p, :height, :across]
+                                              for j in range(3) for i in range(3)], axis=0)
+    n = distl_maxima.maxima(image, shape, boxes, grid, 1 / density, np.float32(0.1), least, margin,
+                            np.empty((2, 64 * words), np.float32), np.empty((3, words), np.uint64), body, found)
     inner = expected[:, 1:-1, 1:-1]
-    np.testing.assert_array_equal(body, inner)
-    n = kernel.crowded(body, shape, fewest_neighbours(least), np.zeros(width + 2, np.uint8),
-                       np.zeros((3, width), np.uint8), found)
-    around = sum(expected[:, j:j + stack[1], i:i + stack[2]] for j in range(3) for i in range(3)) - inner
-    np.testing.assert_array_equal(found[:n], np.flatnonzero((inner == 1) & (around > min(4, least - 1) - 1)))
+    np.testing.assert_array_equal(body[:, :, :stack[2]], inner)
+    around = sum(expected[:, j:j + stack[1], i:i + stack[2]] for j in range(3) for i in range(3))
+    panel, ss, fs = np.nonzero((inner == 1) & (around >= least) & ~higher & inside)
+    np.testing.assert_array_equal(found[:n], (panel << 40) + (ss << 20) + fs)
+
+
+@given(word=st.integers(1, 2**64 - 1), least=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_bits_of_words_are_counted_as_pixels_are(word, least, seed):
+    assert distl_maxima.lowest_bit(np.uint64(word)) == (word & -word).bit_length() - 1
+    rows = (np.random.default_rng(seed).random((5, 200)) < 0.3).astype(int)
+    rows[0], rows[4], rows[:, :8], rows[:, 192:] = 0, 0, 0, 0
+    packed = np.packbits(rows[1:4, :192].astype(np.uint8), axis=1, bitorder="little").view(np.uint64)
+    found = np.array([distl_maxima.crowded(*packed, k, least) for k in range(3)], np.uint64)
+    around = sum(np.roll(rows[1:4], i, axis=1).sum(axis=0) for i in (-1, 0, 1))
+    np.testing.assert_array_equal(np.unpackbits(found.view(np.uint8), bitorder="little"),
+                                  ((rows[2] == 1) & (around >= least))[:192])
 
 
 # The finder

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.kernels import distl as kernel
-from mpixfel.kernels import distl_spots
+from mpixfel.kernels import distl_ice, distl_maxima, distl_spots
 from mpixfel.model import tables
 from mpixfel.stages import distl_screen
 from mpixfel.stages.check import check_options
@@ -76,7 +76,7 @@ class Distl:
         prepared.sort(shot)
         data, gain, low = prepared.data(image, shot)
         spots, icy = prepared.spots(data, low, shot)
-        spots = distl_screen.screen(spots[spots["ice"] == 0], self)
+        spots = distl_screen.screen(spots, self)
         radius = beam_radius(shot.geometry, spots["panel"], spots["s"], spots["f"]) * prepared.pixel_mm
         keep = distl_screen.choose(self, spots, radius, np.flatnonzero(icy) * ICE_WIDTH * prepared.pixel_mm,
                                    prepared.view(shot))
@@ -116,13 +116,15 @@ class Prepared:
             raise MpixfelError(f"{len(flags)} flags for {len(self.shape)} panels", "spotfinder.tile_flags",
                                "give one number for each panel")
         self.wanted = np.array(flags, bool) if flags else np.ones(len(self.shape), bool)
-        width = kernel.CHUNK * -(-self.stack[2] // kernel.CHUNK)
-        self.limits = np.empty((2, width), np.float32)
-        self.line, self.rows = np.zeros(width + 2, np.uint8), np.zeros((3, width), np.uint8)
+        words = -(-self.stack[2] // distl_maxima.WORD)
+        width = words * distl_maxima.WORD
+        self.limits, self.words = np.empty((2, width), np.float32), np.empty((3, words), np.uint64)
         self.found = np.empty(ROOM, np.int64)
         # The old program's sums are exact for whole numbers.
-        self.sums = np.zeros(6 * kernel.MAX_COLUMNS, np.float64 if options.legacy_distl else np.float32)
-        self.body, self.pixels = np.zeros(self.stack, np.uint8), np.empty(MAX_AREA, np.int64)
+        kind = np.float64 if options.legacy_distl else np.float32
+        self.work = (np.empty((3, self.stack[2]), kind), np.empty(self.stack[2], np.uint32),
+                     np.empty((6, self.stack[2]), kind))
+        self.body, self.pixels = np.zeros((*self.stack[:2], width), np.uint8), np.empty(MAX_AREA, np.int64)
         self.out = np.zeros(MAX_SPOTS, distl_spots.SPOT)
         self.rounded = np.empty(self.stack, np.float32) if options.legacy_distl else None
         self.geometry = None
@@ -163,20 +165,20 @@ class Prepared:
         return distl_screen.View(shot.wavelength_angstrom, self.distance_mm, self.pixel_mm, self.corner_mm)
 
     def spots(self, data, low, shot):
-        """(SPOT table, icy (n,) bool): all connected spots, and which rings are ice."""
+        """(SPOT table, icy (n,) bool): all connected spots off the ice, and which rings are ice."""
         signal, height = self.options.heights
-        high, before = np.float32(np.inf), self.passes[0]
+        before = self.passes[0]
         for k, (boxes, grid) in enumerate(self.passes):
-            kernel.fit_planes(data, self.shape, boxes, grid, *before, signal, low, high, k == 0, self.sums)
+            kernel.fit_planes(data, self.shape, boxes, grid, *before, signal, low, k == 0, *self.work)
             before = boxes, grid
         boxes, grid = before
         icy = self._ice(data, boxes, shot)
-        kernel.mark(data, self.shape, boxes, grid, height, low, self.limits, self.body)
-        n = kernel.crowded(self.body, self.shape, distl_spots.fewest_neighbours(self.options.minimum_spot_area), self.line,
-                           self.rows, self.found)
+        least = self.options.minimum_spot_area
         margin = self.options.peripheral_margin + 1 if self.options.legacy_distl else self.options.peripheral_margin
-        n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)], self.options.minimum_spot_area,
-                              margin, np.inf, self.rings, icy, self.body, self.pixels, self.out)
+        n = distl_maxima.maxima(data, self.shape, boxes, grid, height, low, min(least, 5), margin, self.limits,
+                                self.words, self.body, self.found)
+        n = distl_spots.spots(data, boxes, grid, self.shape, self.found[:min(n, ROOM)], least, self.rings,
+                              icy if icy.any() else icy[:0], self.body, self.pixels, self.out)
         return self.out[:min(n, MAX_SPOTS)], icy
 
     def _ice(self, data, boxes, shot):
@@ -187,7 +189,7 @@ class Prepared:
         n_rings = int(min(stop, self.corner_mm / self.pixel_mm) / ICE_WIDTH + 1)
         counts = np.zeros((n_rings, 3), np.int64)
         step = 1 if self.options.legacy_distl else 4
-        kernel.ring_counts(data, boxes, self.rings, step, np.array(ICE_CUTOFFS), counts)
+        distl_ice.ring_counts(data, boxes, self.rings, step, np.array(ICE_CUTOFFS), counts)
         icy = np.ones(len(counts), bool)
         for below, share in zip(counts.T[1:], ICE_SHARES):
             rank = (counts[:, 0] * share).astype(np.int64)
