@@ -66,6 +66,18 @@ def test_the_best_scores_are_kept_one_for_each_block():
     np.testing.assert_array_equal(scores[index], best)
 
 
+def test_of_rotations_that_are_one_the_best_is_kept_and_none_that_is_out_of_the_race():
+    rng = np.random.default_rng(5)
+    first = np.linalg.qr(rng.normal(size=(6, 3, 3)))[0]
+    angle = np.radians(0.1)
+    near = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]) @ first
+    rotations, scores = np.concatenate([first, near]), np.array([90.0, 80, 70, 60, 34, 50, 91, 20, 75, 10, 33, 100])
+    kept = np.empty(9, np.int64)
+    n = vectors.keep_distinct(rotations, scores, np.argsort(-scores, kind="stable"), kept)
+    assert kept[:n].tolist() == [11, 6, 1, 8, 3]
+    assert vectors.keep_distinct(rotations, scores, np.argsort(-scores, kind="stable"), kept[:2]) == 2
+
+
 def test_directions_are_scored_as_written():
     rng = np.random.default_rng(4)
     q, directions = on_sphere(rng, 40), fibonacci_hemisphere(512)

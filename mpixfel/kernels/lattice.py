@@ -7,9 +7,10 @@ q.v is small for every vector near the beam, which proves nothing.
 """
 import numpy as np
 
-from mpixfel.kernels.vectors import kernel
+from mpixfel.kernels.vectors import inlined, kernel
 
 f32 = np.float32
+BLOCK = 512     # directions whose scores stay in the nearest cache
 COSINES = np.cos(np.pi * (np.arange(16) + 0.5) / 16)   # of azimuths; those beyond 180 degrees repeat them
 
 
@@ -38,19 +39,35 @@ def expected_scores(length, q, out):
 def scan_directions(directions, length, q, expected, out):
     """Score of `length` along each unit vector, less what is expected.
 
-    directions (3, N) float32, z >= 0; length angstrom; q (3, M) float32 1/angstrom, zeros as padding; expected (B,)
-    float32: see `expected_scores`; out (N,) float32.
+    directions (3, N) float32, z >= 0; length angstrom; q (3, M) float32 1/angstrom, zeros as padding, M a multiple of 4;
+    expected (B,) float32: see `expected_scores`; out (N,) float32.
     """
     scale, bins = f32(length), expected.size
-    for i in range(directions.shape[1]):
-        x, y, z = directions[0, i] * scale, directions[1, i] * scale, directions[2, i] * scale
-        total = f32(0.0)
-        for j in range(q.shape[1]):
-            p = x * q[0, j] + y * q[1, j] + z * q[2, j]
-            t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
-            t = t * t
-            total += t * t
-        out[i] = total - expected[min(int(directions[2, i] * bins), bins - 1)]
+    for first in range(0, out.size, BLOCK):
+        scores = out[first:first + BLOCK]
+        x, y, z = directions[0, first:first + BLOCK], directions[1, first:first + BLOCK], directions[2, first:first + BLOCK]
+        for i in range(scores.size):
+            scores[i] = -expected[min(int(z[i] * bins), bins - 1)]
+        for j in range(0, q.shape[1], 4):
+            _add_scores(x, y, z, q, j, scale, scores)
+
+
+@inlined
+def _score(p):
+    t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
+    t = t * t
+    return t * t
+
+
+@kernel
+def _add_scores(x, y, z, q, j, scale, out):
+    # Along the directions rather than the spots, and four spots at a time, no sum over lanes is left and few loads.
+    a0, b0, c0, a1, b1, c1 = q[0, j], q[1, j], q[2, j], q[0, j + 1], q[1, j + 1], q[2, j + 1]
+    a2, b2, c2, a3, b3, c3 = q[0, j + 2], q[1, j + 2], q[2, j + 2], q[0, j + 3], q[1, j + 3], q[2, j + 3]
+    for i in range(np.uint64(out.size)):
+        u, v, w = scale * x[i], scale * y[i], scale * z[i]
+        out[i] += ((_score(u * a0 + v * b0 + w * c0) + _score(u * a1 + v * b1 + w * c1))
+                   + (_score(u * a2 + v * b2 + w * c2) + _score(u * a3 + v * b3 + w * c3)))
 
 
 @kernel

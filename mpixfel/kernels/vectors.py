@@ -130,3 +130,29 @@ def keep_best(score, block, index, best):
             i += 1
         index[k] = i
     return n
+
+
+@kernel
+def keep_distinct(rotations, scores, order, kept):
+    """Indices of the best rotations into `kept`, best first: none twice, none that is out of the race; how many.
+
+    rotations (n, 3, 3); scores (n,); order (n,): their indices by descending score; kept (most,). Two rotations by less
+    than a third of a degree from each other converge to the same; half of the best's score less 10 is out of the race.
+    """
+    n = 0
+    for i in order:
+        if n == kept.size or (n > 0 and scores[i] < 0.5 * scores[kept[0]] - 10.0):
+            break
+        new = scores[i] > -np.inf
+        for k in range(n):
+            trace = 0.0
+            for a in range(3):
+                for b in range(3):
+                    trace += rotations[i, a, b] * rotations[kept[k], a, b]
+            if trace >= 3.0 - 3e-5:
+                new = False
+                break
+        if new or n == 0:
+            kept[n] = i
+            n += 1
+    return n

@@ -102,5 +102,6 @@ def of_a_lattice(n, volume, reach, wavelength, radius, rng):
 def best_possible(table, n, volume):
     """Log odds of a lattice (`volume` of its primitive cell, angstrom^3) that explains all n spots of a table, each
     with a typical error: chi square 2."""
-    odds = PEAK_DENSITY / (volume * np.sqrt(np.prod(table[VARIANCE:VARIANCE + 3, :n], axis=0)))
-    return float(np.sum(np.log(np.maximum(odds * (1 + 2 / FREEDOM) ** (-(FREEDOM + 3) / 2), 1.0))))
+    v1, v2, v3 = table[VARIANCE:VARIANCE + 3, :n]
+    least = (volume / PEAK_DENSITY * (1 + 2 / FREEDOM) ** ((FREEDOM + 3) / 2)) ** 2
+    return -0.5 * float(np.log(np.minimum(v1 * v2 * v3 * least, 1.0)).sum())

@@ -1,5 +1,6 @@
 """A known cell, made ready for the search: reduced, with its symmetry and what may differ from what is given."""
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,11 @@ class Form:
     lengths: np.ndarray         # (m,)
     unique: np.ndarray          # (m,) one of each set of equivalent points
 
+    @cached_property
+    def primitive(self):
+        """(3, 3): reduced axes = primitive @ conventional ones."""
+        return np.linalg.inv(self.conventional)
+
     @property
     def longest(self):
         """Angstrom."""
@@ -47,11 +53,15 @@ class Form:
         """Of the primitive cell, angstrom^3."""
         return float(abs(np.linalg.det(self.axes)))
 
-    def real_axes(self, rotation, strain):
-        """(3, 3) rows: the reduced axes in the laboratory frame, angstrom."""
+    def reciprocal_axes(self, rotation, strain):
+        """(3, 3) rows: the reduced reciprocal axes in the laboratory frame, 1/angstrom."""
         matrix = np.empty((3, 3))
         lattice_matrix(rotation, strain, self.reciprocal, matrix)
-        return np.linalg.inv(matrix)
+        return matrix.T
+
+    def real_axes(self, rotation, strain):
+        """(3, 3) rows: the reduced axes in the laboratory frame, angstrom."""
+        return np.linalg.inv(self.reciprocal_axes(rotation, strain).T)
 
 
 def make_form(cell, allowed=0.01, forbidden=0.002):
@@ -138,4 +148,4 @@ def strain_precision(rotations, allowed, forbidden):
 
 def lattice_axes(form, rotation, strain):
     """(3, 3) rows a*, b*, c* of the conventional cell, laboratory frame, 1/angstrom."""
-    return np.linalg.inv(form.conventional @ form.real_axes(rotation, strain)).T
+    return form.primitive.T @ form.reciprocal_axes(rotation, strain)

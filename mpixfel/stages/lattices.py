@@ -9,11 +9,18 @@ from mpixfel.model.symmetry import same_lattice
 from mpixfel.stages import search
 from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
-from mpixfel.stages.periods import candidate_cell, far_better
+from mpixfel.stages.periods import candidate_cell, centred, far_better
 
 SAME_DEGREES = 1.0
 WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
-WORTH_EFFORT = 12       # spots left over that justify a thorough search for one more lattice
+NEARLY = 0.8            # of the bound: what a quick search for one more lattice must reach to be worth a thorough one
+# Spots left over that make that effort worth while anyhow: so many, this share of all where several lattices are there,
+# and this where one is found, for one crystal among many false peaks is more common than several that explain so little.
+WORTH_EFFORT, FOREIGN, FEW_EXPLAINED = 12, 0.25, 0.6
+# See `convincing`: of the odds that are possible; times the bound; of what an explained spot should add; of the spots.
+NEARLY_ALL, FAR_BEYOND, AS_EXPECTED, NOT_ALL = 0.8, 2.0, 0.9, 0.85
+PLANES = np.array([(h, k, l) for h in range(3) for k in range(-2, 3) for l in range(-2, 3)
+                   if (h, k, l) > (0, 0, 0) and np.gcd.reduce((h, k, l)) == 1], float).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +50,8 @@ def find(job, most, fewest):
     """([Found, ...] best first, numbers behind the last decision); at most `most`, each of at least `fewest` spots."""
     left, found, numbers = np.arange(job.n), [], None
     while len(found) < most and len(left) >= fewest:
-        thorough = not found or len(left) >= max(WORTH_EFFORT, 0.15 * job.n)
-        best, numbers = best_lattice(job, left, fewest, thorough)
+        worth = not found or len(left) >= max(WORTH_EFFORT, (FOREIGN if len(found) > 1 else FEW_EXPLAINED) * job.n)
+        best, numbers = best_lattice(job, left, fewest, found[0] if found else None, worth)
         if best is None or not found and better_cell(job, best, numbers):
             break
         mine = best.fit.member > 0.5
@@ -53,17 +60,15 @@ def find(job, most, fewest):
     return compete(job, found, fewest), numbers
 
 
-def best_lattice(job, left, fewest, thorough):
-    """(Found | None, numbers): the best lattice of the spots `left`, if chance does not reach it."""
+def best_lattice(job, left, fewest, first, worth):
+    """(Found | None, numbers): the best lattice of the spots `left`, if chance does not reach it; first: `Found` of the
+    event, or None; worth: of a thorough search even if a quick one does not come near."""
     table, best, numbers = subset(job.table, left), None, None
-    q80 = float(np.sqrt(np.quantile(job.table[Q2, left], 0.8)))
-    fineness = np.log(q80 / np.sqrt(np.median(job.table[VARIANCE + 2, left])))
+    q80, sigma = middle(table[Q2, :len(left)], 0.8), middle(table[VARIANCE + 2, :len(left)], 0.5)
+    fineness = 0.5 * np.log(q80 / sigma)
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
         bound = null.bound(len(left), fineness, job.rate / len(job.forms))
-        fit = search.search(table, form, known, job.grids, job.work)
-        if thorough and not (fit and fit.log_odds > bound and convincing(fit, table, form, known)):
-            again = search.search(table, form, known, job.grids, job.work, search.THOROUGH)
-            fit = max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
+        fit = _search(job, i, table, bound, first, worth)
         odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
         if numbers is None or odds - bound > numbers["log_odds"] - numbers["bound"]:
             numbers = {"n_spots": len(left), "n_matched": matched, "log_odds": odds, "bound": bound,
@@ -72,6 +77,33 @@ def best_lattice(job, left, fewest, thorough):
             if odds > bound and matched >= fewest:
                 best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
     return best, numbers
+
+
+def middle(values, share):
+    """The value of (n,) that a share of them does not exceed."""
+    k = int(share * (len(values) - 1))
+    return float(np.partition(values, k)[k])
+
+
+def _search(job, i, table, bound, first, worth):
+    """`search.Fit` of form i to a spot table, or None: quick, and thorough where that may find more."""
+    form, known, start, effort = job.forms[i], job.known[i], None, search.QUICK
+    if first is not None:
+        effort = search.ONE_MORE
+        start = np.concatenate([first.fit.free[:2], first.fit.free[2:] if first.form == i else np.zeros(6)])
+    fit = search.search(table, form, known, job.grids, job.work, effort, start)
+    odds = fit.log_odds if fit else 0.0
+    if not worth and odds < NEARLY * bound:
+        return fit
+    if odds > bound:
+        if convincing(fit, table, form, known, bound):
+            return fit
+        if not known.settled:
+            fit = search.polished(fit, table, form, known, job.work)
+            if convincing(fit, table, form, known, bound):
+                return fit
+    again = search.search(table, form, known, job.grids, job.work, search.THOROUGH, start)
+    return max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
 
 
 def better_cell(job, best, numbers):
@@ -86,19 +118,34 @@ def better_cell(job, best, numbers):
     return True
 
 
-def convincing(fit, table, form, known):
+def convincing(fit, table, form, known, bound):
     """Whether a fit that beats chance may also be the best there is.
 
     A wrong orientation that shares a plane of the lattice with the right one explains the plane's spots, near the
     beam, better than chance does; so does one whose indices are off by one where cell or beam centre are, or a cell
-    that is strained as far as it may be.
+    that is strained as far as it may be. A fit is believed if it explains nearly all spots, far from the beam as well
+    as near; else it must be far better than chance, and explain its own spots as well as can be expected. Even then
+    they must not lie in one plane or on a coarser lattice, unless those far from the beam are explained, too: foreign
+    spots need not lie where the lattice's do.
     """
     member = fit.member
-    if not known.settled and fit.log_odds < 0.8 * best_possible(table, len(member), form.volume):
+    n, most = len(member), best_possible(table, len(member), form.volume)
+    order = np.argsort(table[Q2, :n], kind="stable")
+    even = member[order[n // 2:]].mean() > 0.5 * member[order[:n // 2]].mean()
+    if even and fit.log_odds >= NEARLY_ALL * most:
+        return True
+    share = min(max(member.mean(), 1e-3), 1 - 1e-3)
+    expected = share * most + n * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    if fit.log_odds < max(FAR_BEYOND * bound, AS_EXPECTED * expected):
         return False
-    order = np.argsort(table[Q2, :len(member)], kind="stable")
-    half = len(member) // 2
-    return member[order[half:]].mean() > 0.5 * member[order[:half]].mean()
+    indices = fit.indices[member > 0.5]
+    return (even and known.settled
+            or fit.log_odds * off_plane(indices) > FAR_BEYOND * bound and centred(indices, NOT_ALL) is None)
+
+
+def off_plane(indices):
+    """Share of indices (n, 3) that do not lie in the plane, through the origin, that holds most of them."""
+    return 1.0 - float(np.max(np.mean(indices.astype(float) @ PLANES == 0, axis=0)))
 
 
 def _onto_all(job, found):

@@ -1,21 +1,21 @@
 """Search for one lattice of a known cell among spots: axis, turn about it, fit."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from mpixfel.kernels import fit, lattice, pairs
-from mpixfel.kernels.match import Q, Q2, WEIGHT, subset
-from mpixfel.kernels.vectors import keep_best
+from mpixfel.kernels.match import Q, Q2, SHIFT, WEIGHT, subset
+from mpixfel.kernels.vectors import keep_best, keep_distinct
 
 TRIM_CYCLES = np.array([0.25, 0.15, 0.08], np.float32)
 SCAN_SPOTS = 64
 COARSE_SPOTS = 64
 SCAN_BLOCK = 16       # consecutive directions lie on a ring about the beam, far from each other
-AXES_REFINED = 200
 MIN_AXES = 6
 TURN_SPOTS = 64
 TURNS_KEPT = 2
+NEAR_CYCLES = 0.05    # of the longest axis: what the shift may still be off where another lattice has told it
 # Where to start the shift of the pattern, in standard deviations: the middle and a hexagon.
 UNITY = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 SHIFTS = np.vstack([np.zeros((1, 2)), 1.2 * np.column_stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * np.pi / 3)])])
@@ -36,10 +36,12 @@ class Effort:
     """How far the search goes."""
 
     scanned: int = 1            # axes of the cell that are looked for, shortest first
-    scan: float = 0.8e6         # directions times spots
+    scan: float = 0.4e6         # directions times spots
+    refined: int = 100          # of the best directions
     cycles: float = 0.16        # error of the cell times the order of the axis up to which spots are scanned
     axes: int = 30              # directions about which the cell is turned
     coarse: int = 16            # turns fitted to spots of low resolution
+    least_turns: int = 5        # that are, even where others stand out
     rounds: int = 5             # of that fit
     starts: bool = False        # tried for shift and cell, where these are known too badly to be found on the way
     fine: int = 3               # of these, fitted to all spots
@@ -48,7 +50,8 @@ class Effort:
 
 
 QUICK = Effort()
-THOROUGH = Effort(scanned=2, scan=6e6, cycles=0.4, axes=60, coarse=48, rounds=8, starts=True, fine=6,
+ONE_MORE = replace(QUICK, pair_spots=0)     # where a lattice is found: few spots left over are hardly another's
+THOROUGH = Effort(scanned=2, scan=6e6, refined=200, cycles=0.4, axes=60, coarse=48, least_turns=144, rounds=8, starts=True, fine=6,
                   pair_spots=40, pair_budget=1.5e6)
 
 
@@ -169,7 +172,7 @@ def scan_axis(spots, norm, axis, cell_sigma, grids, effort):
     expected = np.empty(32, np.float32)
     lattice.expected_scores(axis.length, low, expected)
     lattice.scan_directions(directions, axis.length, low, expected, scores)
-    index, best = np.empty(AXES_REFINED, np.int64), np.empty(AXES_REFINED, np.float32)
+    index, best = np.empty(effort.refined, np.int64), np.empty(effort.refined, np.float32)
     kept = keep_best(scores, SCAN_BLOCK, index, best)
     axes, scores = np.empty((kept, 3)), np.empty(kept)
     padding = low.shape[1] - len(keep)
@@ -198,16 +201,19 @@ def from_pairs(spots, n, form, known, effort, room=64):
     return rotations[np.argsort(-scores[:found], kind="stable")]
 
 
-def hypotheses(spots, n, form, known, grids, effort):
-    """(rotations (k, 3, 3), strains (k, 6)) worth a fit."""
+def hypotheses(spots, n, form, known, scales, grids, effort):
+    """(rotations (k, 3, 3), strains (k, 6)) worth a fit; `scales` of the cell are tried."""
     rotations, strains = [], []
     if n >= 5:
-        unsure = effort.starts and not known.settled
-        scales = (1.0, 1 - 1.5 * known.cell, 1 + 1.5 * known.cell) if unsure else (1.0,)
         scans = [scan(spots, n, form, axis, scales, known.cell, grids, effort)
                  for axis in form.scans[:effort.scanned]]
         turned, strained, scores = (np.concatenate(part) for part in zip(*scans))
         best = np.argsort(-scores, kind="stable")[:effort.coarse * len(scales)]
+        if len(best) > effort.least_turns:
+            # Where some stand out, the rest need not be fitted.
+            usual = np.partition(scores, len(scores) // 2)[len(scores) // 2]
+            least = min(0.5 * (scores[best[0]] + usual), scores[best[effort.least_turns]])
+            best = best[scores[best] >= least]
         rotations.append(turned[best])
         strains.append(strained[best])
     if n <= effort.pair_spots:
@@ -222,21 +228,49 @@ def schedule(wide, wide_q, rounds, final):
     return np.outer(fall, [wide, wide_q])
 
 
-def search(spots, form, known, grids, work, effort=QUICK):
-    """The best `Fit` of one lattice to a spot table, or None where nothing could be tried."""
+def search(spots, form, known, grids, work, effort=QUICK, start=None):
+    """The best `Fit` of one lattice to a spot table, or None where nothing could be tried.
+
+    start (8,): shift and strain of another lattice of the same event, which this one shares nearly.
+    """
     n = int(spots[WEIGHT].sum())
     if n < 4:
         return None
     order = np.argsort(spots[Q2, :n], kind="stable")
     ascending = subset(spots, order)
-    rotations, strains = hypotheses(ascending, n, form, known, grids, effort)
+    rotations, frees, near = _starts(ascending, n, form, known, grids, effort, start)
     if not len(rotations):
         return None
-    rotations, frees = _coarse(ascending, n, form, known, rotations, strains, effort, work)
+    rotations, frees = _coarse(ascending, n, form, near, rotations, frees, effort, work)
     scores = np.empty(len(rotations))
-    fit.fit_many(ascending, form.reciprocal, known.precision, schedule(0.3 * _wide(form, known), 0.003, 4, 3),
+    fit.fit_many(ascending, form.reciprocal, known.precision, schedule(0.3 * _wide(form, near), 0.003, 4, 3),
                  fit.N_PARAMETERS, rotations, frees, scores, work)
-    k = int(np.argmax(scores))
+    return _in_order(ascending, order, form, known, rotations, frees, scores, work)
+
+
+def polished(found, spots, form, known, work):
+    """The better of a `Fit` and those from other shifts and scales of the cell about its orientation: where indices are
+    off by one because beam or cell are, the orientation is nearly right."""
+    n = int(spots[WEIGHT].sum())
+    order = np.argsort(spots[Q2, :n], kind="stable")
+    ascending = subset(spots, order)
+    scales = 1.5 * known.cell * np.repeat([-1.0, 0.0, 1.0], len(SHIFTS))
+    frees = np.column_stack([np.tile(SHIFTS / np.sqrt(known.precision[0, 0]), (3, 1)), scales[:, None] * UNITY])
+    rotations, scores = np.repeat(found.rotation[None], len(frees), axis=0), np.empty(len(frees))
+    plan = schedule(_wide(form, known), 0.003 + known.cell, 4, 1)
+    fit.fit_many(subset(ascending, spread(n, COARSE_SPOTS)), form.reciprocal, known.precision, plan, fit.N_PARAMETERS,
+                 rotations, frees, scores, work)
+    best = np.argsort(-scores, kind="stable")[:3]
+    rotations, frees, scores = rotations[best], frees[best], scores[best]
+    fit.fit_many(ascending, form.reciprocal, known.precision, schedule(0.3 * _wide(form, known), 0.003, 2, 3),
+                 fit.N_PARAMETERS, rotations, frees, scores, work)
+    again = _in_order(ascending, order, form, known, rotations, frees, scores, work)
+    return max(found, again, key=lambda one: one.log_odds)
+
+
+def _in_order(ascending, order, form, known, rotations, frees, scores, work):
+    """The best `Fit`, spots as they stood before they were put in ascending order."""
+    n, k = len(order), int(np.argmax(scores))
     found = judge(ascending, n, form, known, rotations[k], frees[k], work)
     back = np.empty(n, np.int64)
     back[order] = np.arange(n)
@@ -255,26 +289,35 @@ def _wide(form, known):
 
 
 def distinct(rotations, scores, most):
-    """Indices of the best rotations, at most `most`, best first: none twice, none that is out of the race."""
-    kept = []
-    for i in np.argsort(-scores, kind="stable"):
-        if len(kept) == most or scores[i] < 0.5 * scores[kept[0] if kept else i] - 10:
-            break
-        # Two rotations by less than a third of a degree from each other converge to the same.
-        if not kept or np.max(np.einsum("kij,ij->k", rotations[kept], rotations[i])) < 3 - 3e-5:
-            kept.append(i)
-    return np.array(kept, int)
+    """Indices of the best rotations, at most `most`, best first: see `keep_distinct`."""
+    kept = np.empty(most, np.int64)
+    return kept[:keep_distinct(rotations, scores, np.argsort(-scores, kind="stable"), kept)]
 
 
-def _coarse(spots, n, form, known, rotations, strains, effort, work):
-    """The best few (rotations, frees) by a fit to some of the spots, settings like them included."""
-    some = subset(spots, spread(n, COARSE_SPOTS))
-    reach = np.sqrt(spots[Q2, int(0.8 * n)])
+def _starts(spots, n, form, known, grids, effort, start):
+    """(rotations (k, 3, 3), frees (k, 8), `Knowledge` of beam and cell) to begin fits with."""
+    if start is not None:
+        near = replace(known, shift_q=min(known.shift_q, NEAR_CYCLES / form.longest))
+        moved = spots.copy()
+        moved[Q:Q + 3] -= start[0] * spots[SHIFT:SHIFT + 3] + start[1] * spots[SHIFT + 3:SHIFT + 6]
+        scale = 1 / (1 + start[2:5].mean())
+        rotations, _ = hypotheses(moved, n, form, near, (scale,), grids, effort)
+        return rotations, np.tile(start, (len(rotations), 1)), near
+    unsure = effort.starts and not known.settled
+    scales = (1.0, 1 - 1.5 * known.cell, 1 + 1.5 * known.cell) if unsure else (1.0,)
+    rotations, strains = hypotheses(spots, n, form, known, scales, grids, effort)
     frees = np.column_stack([np.zeros((len(rotations), 2)), strains])
     if effort.starts and known.shift_q * form.longest > 0.1:
         shifts = np.tile(SHIFTS / np.sqrt(known.precision[0, 0]), (len(rotations), 1))
         rotations, frees = np.repeat(rotations, len(SHIFTS), axis=0), np.repeat(frees, len(SHIFTS), axis=0)
         frees[:, :2] = shifts
+    return rotations, frees, known
+
+
+def _coarse(spots, n, form, known, rotations, frees, effort, work):
+    """The best few (rotations, frees) by a fit to some of the spots, settings like them included."""
+    some = subset(spots, spread(n, COARSE_SPOTS))
+    reach = np.sqrt(spots[Q2, int(0.8 * n)])
     plan = schedule(_wide(form, known), 0.15 / (form.longest * reach) + 1.5 * known.cell, effort.rounds, 1)
     # Most hypotheses are out of the race after a few rounds.
     for rows, keep in ((plan[:3], max(2 * effort.fine, len(rotations) // 4)), (plan[3:], effort.fine)):
