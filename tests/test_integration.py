@@ -4,12 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from scipy.stats import norm
 from still import CELL, context, event, rotation, still
 
+from mpixfel.kernels.predict import room
 from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Image, Reason, Skip
 from mpixfel.model.tables import LATTICE, PEAK, Flag
-from mpixfel.stages.integration import ProfileIntegrator, shining
+from mpixfel.stages.integration import OneShot, ProfileIntegrator, shining
 from mpixfel.stages.pixels import EXCESS, PixelWatch, conclude_excess, observe_pixels
 from mpixfel.stages.reflections import polarisation_factor
 
@@ -210,3 +212,23 @@ def test_polarised_light_is_corrected_for_along_its_field_alone():
     along, across = 1.0 / polarisation_factor(table, shot, context().beam)
     two_theta = np.arctan(shot.geometry.origin[0, 0] / 0.06)
     assert along == pytest.approx(np.cos(two_theta) ** 2, abs=1e-3) and across == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("apart", [3.0, 4.0])
+def test_a_faint_spot_beside_a_bright_one_is_measured_without_its_light(apart):
+    true, place, variance = np.array([600.0, 8.0]), np.array([[80.3, 100.6], [80.3 + apart, 100.6]]), 1.1
+    photons = np.full((2, 384, 192), 1.0, np.float32)
+    for amount, (x, y) in zip(true, place):
+        edges = [norm.cdf((np.arange(n + 1) - c) / np.sqrt(variance)) for n, c in ((384, y), (192, x))]
+        photons[0] += amount * np.outer(*map(np.diff, edges))
+    rows = room(2)
+    rows.hkl[:], rows.panel[:], rows.place[:] = [[1, 0, 0], [2, 0, 0]], 0, place
+    rows.shape[:], rows.tail[:], rows.frame[:] = [variance, 0, variance], [0, 0, 0, 9, 0, 9], [1, 0, 0, 1]
+    rows.excitation[:], rows.width[:], rows.partiality[:], rows.expected[:], rows.resolution[:] = 0, 1, 1, 50, 0.1
+    stage, surroundings = ProfileIntegrator(), context()
+    job = OneShot(stage, Image(photons, np.zeros(0, np.int64), 0.0), surroundings.shot(event()), NO_PEAKS,
+                  stage.prepare(surroundings))
+    job.predict = lambda *_: rows
+    alone, together = (job.measure([(None, None)], (0.0, least), None).measured for least in (0.0, 0.1))
+    assert alone.intensity[1] > true[1] + 2 * alone.sigma[1]
+    assert np.all(np.abs(together.intensity - true) < 0.3 * together.sigma)

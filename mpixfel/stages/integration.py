@@ -25,6 +25,7 @@ from mpixfel.stages.spread import describe
 ROOM = 4096            # reflections of one lattice to begin with; grows where it does not suffice
 LEAST_PHOTONS = 0.1    # reflections that show less in the mean are not considered
 EVIDENT = 6.0          # signal to noise of a reflection that is there whatever was expected of it
+SETTLING = 2           # more measurements of spots that share pixels: faint ones among bright ones need them
 BRIGHT = 2.0           # signal to noise from which a spot's place and width are measured
 
 
@@ -198,26 +199,41 @@ class OneShot:
 
         Those that are to show some photons are integrated, the others are for the fit, which looks at places and widths.
         """
-        p, options, bounds, last = self.prepared, self.options, self.shot.geometry.shape, least[1] > 0.0
+        last = least[1] > 0.0
         parts = [self.predict(i, row, model, least) for i, (row, model) in enumerate(crystals)]
         lattice = np.repeat(np.arange(len(parts)), [len(part.hkl) for part in parts])
         rows = parts[0] if len(parts) == 1 else Predictions(*map(np.concatenate, zip(*parts)))
-        n = len(lattice)
-        prior = np.zeros(n) if before is None else shining(lattice, rows, before)
-        extent = (options.foreground, options.max_radius_pixels)
-        out, lit = spots(n), np.zeros(n, bool)
-        if footprint.mark(rows, prior, n, *extent, bounds, p.claims):
-            footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
-        shining_on = np.where(lit, prior, 0.0)
-        footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
-        measure(self.image.photons, p.light, rows, prior, lit, n, bounds, p.claims, p.levels, p.next_stamp(), *extent,
-                self.readout_variance, np.inf if last else BRIGHT, p.work, out)
-        footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
-        footprint.unmark(rows, prior, n, *extent, bounds, p.claims)
+        prior = np.zeros(len(lattice)) if before is None else shining(lattice, rows, before)
+        out, bright = spots(len(lattice)), np.inf if last else BRIGHT
+        crowded = self.measure_given(rows, prior, slice(None), bright, out)
+        for _ in range(SETTLING if last and crowded.any() else 0):
+            prior = likely(out.intensity, out.sigma, rows.expected)
+            crowded = self.measure_given(rows, prior, np.flatnonzero(crowded), bright, out)
         seen = Seen(lattice, rows, out)
         if not last:
             self.evident = np.sort(np.concatenate([self.evident, seen.evident()]))
         return seen
+
+    def measure_given(self, rows, prior, which, bright, out):
+        """Fill `out` for some spots (an index of rows) without the light of the others, `prior` (n,) photons each.
+
+        Returns (n,) bool: which spots share pixels with others.
+        """
+        p, bounds, n = self.prepared, self.shot.geometry.shape, len(prior)
+        extent, lit = (self.options.foreground, self.options.max_radius_pixels), np.zeros(n, bool)
+        if footprint.mark(rows, prior, n, *extent, bounds, p.claims):
+            footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
+        shining_on = np.where(lit, prior, 0.0)
+        footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
+        own = prior[which]
+        some = spots(len(own))
+        measure(self.image.photons, p.light, Predictions(*(column[which] for column in rows)), own, lit[which], len(own),
+                bounds, p.claims, p.levels, p.next_stamp(), *extent, self.readout_variance, bright, p.work, some)
+        for column, values in zip(out, some):
+            column[which] = values
+        footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
+        footprint.unmark(rows, prior, n, *extent, bounds, p.claims)
+        return lit
 
 
 def largest_q(shot, corners):
@@ -228,20 +244,25 @@ def largest_q(shot, corners):
 
 
 def shining(lattice, rows, before):
-    """(n,) photons that reflections have in all likelihood, from what was measured of them before; 0 where nothing was.
-
-    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a
-    normal distribution about I - sigma^2 / expected, cut off at zero.
-    """
+    """(n,) photons that reflections have in all likelihood, from what was measured of them before; 0 where nothing was."""
     old, new = (keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
     if not len(old):
         return np.zeros(len(new))
     order = np.argsort(old)
     at = order[np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)]
     value, error = before.measured.intensity[at], before.measured.sigma[at]
-    known = (old[at] == new) & np.isfinite(value)
+    return likely(np.where(old[at] == new, value, np.nan), error, rows.expected)
+
+
+def likely(value, error, expected):
+    """(n,) photons that reflections have in all likelihood; 0 where `value` is NaN.
+
+    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a
+    normal distribution about I - sigma^2 / expected, cut off at zero.
+    """
+    known = np.isfinite(value)
     value, error = np.where(known, value, 0.0), np.where(known, error, 1.0)
-    x = value / error - error / np.maximum(rows.expected, 1e-6)
+    x = value / error - error / np.maximum(expected, 1e-6)
     # The ratio of normal density to distribution function; far below zero it nears -x.
     near = np.maximum(x, -25.0)
     mean = error * np.where(x > -25.0, x + np.exp(-0.5 * near ** 2 - log_ndtr(near)) / np.sqrt(2 * np.pi), -1.0 / x)
