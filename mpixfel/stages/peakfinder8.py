@@ -162,7 +162,8 @@ class Prepared:
 
     def thresholds(self, data, min_snr, floor):
         """(B,) threshold of each radial bin."""
-        np.take(data.reshape(-1), self.sample, out=self.values)
+        # Any mode but "raise" lets numpy write into `values` itself; the indices are in range.
+        np.take(data.reshape(-1), self.sample, out=self.values, mode="clip")
         kernel.radial_statistics(self.values, self.start, min_snr, floor, self.mean, self.sigma, self.upper)
         return self.upper
 
