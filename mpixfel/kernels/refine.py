@@ -228,7 +228,7 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
     normal, gradient = np.empty((n, n)), np.empty(n)
     residual, rows = np.empty(3), np.empty((3, MAX_PARAMETERS))
     offset = np.zeros(3)
-    chi2, count, squares, done = 0.0, 0, 0.0, False
+    chi2, count, squares = 0.0, 0, 0.0
     for step in range(steps):
         strained(reference, strains, state[N_ROTATION:], axes)
         for a in range(3):
@@ -241,8 +241,6 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
         for a in range(n):   # an assignment of slices would be compiled for four seconds, for the text of its error
             for b in range(n):
                 covariance[a, b] = normal[a, b]
-        if done:
-            break
         if not cholesky_solve(normal, gradient, n):
             return False, chi2, count, 0.0
         moved = 0.0
@@ -253,7 +251,9 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
             turn_tensor(strains[k], gradient)
         for a in range(N_ROTATION, n):
             state[a] += gradient[a]
-        done = moved < 1e-2
+        # So small a step leaves errors and residuals as they are.
+        if moved < 1e-2:
+            break
     strained(reference, strains, state[N_ROTATION:], axes)
     return invert(covariance, normal), chi2, count, np.sqrt(squares / max(count, 1))
 

@@ -1,4 +1,5 @@
 """Refinement of the lattices of one shot against its peaks."""
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
 from mpixfel.stages.restraints import N_BEAM, Form, Restraints, form_of, restraints
 from mpixfel.stages.spread import DOMAIN_VARIANCE, known_spread
-from mpixfel.stages.strain import orientation
+from mpixfel.stages.strain import orientation, own_axes
 
 ROUNDS = (2.5, 1.6, 1.2, 1.0)   # how much wider than at the end excitation errors may be, round by round
 STEPS = (2, 2, 2, 12)           # of the fit in each round: indices are assigned anew after it
@@ -38,6 +39,7 @@ class Prepared(NamedTuple):
 class Fit(NamedTuple):
     """One refined lattice."""
 
+    source: int           # row of the candidate
     form: Form
     axes: np.ndarray
     state: np.ndarray
@@ -88,8 +90,8 @@ class Refinement:
         """-> (LATTICE table, PEAK table with `lattice` and `hkl`) | Skip"""
         job = _Shot(self, peaks, shot, prepared)
         fits, reasons = [], []
-        for row in lattices:
-            fit = self._alone(job, row, prepared)
+        for i, row in enumerate(lattices):
+            fit = self._alone(job, i, row, prepared)
             (fits if isinstance(fit, Fit) else reasons).append(fit)
         fits, merged = _without_duplicates(fits)
         reasons += [Reason.duplicate_lattice] * merged
@@ -102,10 +104,10 @@ class Refinement:
                         f"{len(lattices)} candidates refused")
         return _tables(good, lattices, peaks, prepared, job)
 
-    def _alone(self, job, row, prepared):
+    def _alone(self, job, i, row, prepared):
         """Refine one candidate as if no other lattice were there: a `Fit`, or the reason why not."""
         form = row_form(row, prepared.restraints)
-        fit = Fit(form, row["reciprocal_axes"], None, None, None, None, 0.0, Errors(1.0, job.floor), True)
+        fit = Fit(i, form, row["reciprocal_axes"], None, None, None, None, 0.0, Errors(1.0, job.floor), True)
         for wide, far, block, steps in zip(ROUNDS, PLACES, BLOCKS, STEPS):
             hkl, matched, _ = job.match(fit, self.tolerance * wide, far, DOMAIN_VARIANCE / block ** 2)
             if matched.sum() < self.min_indexed:
@@ -113,11 +115,14 @@ class Refinement:
             fit = job.fit(fit, hkl, matched, steps)
             if not fit.converged:
                 return Reason.refinement_diverged
+            if steps != STEPS[-1]:
+                fit = job.judged(fit)
         return fit
 
     def _together(self, job, fits):
         """Give each peak to the lattice that explains it best and refine them all again, twice."""
         for _ in range(2):
+            fits = [job.judged(f) for f in fits]
             matches = [job.match(f, self.tolerance, 1.0) for f in fits]
             distance2 = np.array([np.where(m[1], m[2], np.inf) for m in matches])
             winner = np.where(np.isfinite(distance2.min(axis=0)), distance2.argmin(axis=0), -1)
@@ -177,7 +182,7 @@ class _Shot:
         n = refine.N_ROTATION + len(form.strains) + N_BEAM
         if before.reference is None:
             turn = orientation(before.axes, form.cell)
-            reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
+            reference = np.ascontiguousarray(own_axes(form.cell)[1] @ turn.T)
             lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
             state = np.zeros(n)
         else:
@@ -187,8 +192,11 @@ class _Shot:
         converged, _, _, rms = refine.descend(
             reference, lab, hkl, use, self.points, self.relative, before.errors.floor, self.k0, self.spread,
             before.errors.widen, self.distance_m, precision, np.zeros(n), state, axes, covariance, steps)
-        fit = Fit(form, axes, state, covariance, hkl, use, rms, before.errors, converged, reference, lab)
-        return fit._replace(errors=self.errors(fit)) if converged else fit
+        return Fit(before.source, form, axes, state, covariance, hkl, use, rms, before.errors, converged, reference, lab)
+
+    def judged(self, fit):
+        """The fit with the errors that its residuals ask for, where it has converged."""
+        return fit._replace(errors=self.errors(fit)) if fit.converged else fit
 
     def errors(self, fit):
         """`Errors` that the residuals of a fit ask for: medians, steadied by a few imagined peaks as expected."""
@@ -197,8 +205,8 @@ class _Shot:
         # Medians of chi square with one and with two degrees of freedom: 0.455 and 1.386.
         widen = (error2 / 0.455 * n + STEADY) / (n + STEADY)
         place = across2 / 1.386 - place2
-        floor = np.sqrt((max(place, self.floor ** 2) * n + STEADY * self.floor ** 2) / (n + STEADY))
-        return Errors(float(np.clip(widen, 0.05, 20.0)), float(min(floor, WORST_PLACE_PIXELS * self.pixel_q)))
+        floor = math.sqrt((max(place, self.floor ** 2) * n + STEADY * self.floor ** 2) / (n + STEADY))
+        return Errors(min(max(widen, 0.05), 20.0), min(floor, WORST_PLACE_PIXELS * self.pixel_q))
 
 
 def _without_duplicates(fits):
@@ -240,8 +248,7 @@ def _tables(fits, lattices, peaks, prepared, job):
     peaks = peaks.copy()
     peaks["lattice"], peaks["hkl"] = -1, 0
     for i, fit in enumerate(fits):
-        source = [row for row in lattices if same_lattice(row["reciprocal_axes"], fit.axes, 5.0)]
-        out[i] = source[0] if source else lattices[0]
+        out[i] = lattices[fit.source]
         record_fit(out[i], fit.form, fit.axes, fit.state, fit.covariance, prepared.restraints)
         out[i]["n_indexed"] = fit.own.sum()
         out[i]["rmsd"] = fit.rms / job.pixel_q

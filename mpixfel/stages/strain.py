@@ -1,7 +1,10 @@
 """Small changes of a unit cell that its lattice type allows."""
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+
+from mpixfel.kernels.vectors import determinant
 
 FREE = {
     "triclinic": ((0,), (1,), (2,), (3,), (4,), (5,)),
@@ -53,10 +56,17 @@ def strains(cell):
     return Strains(np.array(basis), np.array(to_cell).T)
 
 
+@lru_cache(maxsize=256)
+def own_axes(cell):
+    """(axes, reciprocal axes) of a cell in its own frame, (3, 3) rows, angstrom and 1/angstrom: not to be written to."""
+    return cell.direct_axes(), cell.reciprocal_axes()
+
+
 def orientation(axes, cell):
     """(3, 3) proper rotation U that best carries a cell's own reciprocal axes into the rows `axes`: q = U B h."""
-    u, _, vt = np.linalg.svd(np.asarray(axes, float).T @ np.linalg.inv(cell.reciprocal_axes().T))
-    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    u, _, vt = np.linalg.svd(np.asarray(axes, float).T @ own_axes(cell)[0])
+    turn = u @ vt
+    return turn if determinant(turn) > 0 else u @ np.diag([1.0, 1.0, -1.0]) @ vt
 
 
 def amounts(axes, reference, strains_lab):
