@@ -1,10 +1,11 @@
 """Which pixels belong to spots, and what spots shine on them."""
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from mpixfel.kernels.profiles import box_of, fill_profile, foreground, span
+from mpixfel.kernels.profiles import LARGEST, box_of, fill_profile, fill_spans, foreground
 
 WORD = 32     # pixels of a row that one word of the maps stands for
 
@@ -40,26 +41,29 @@ def bits_between(first, last, w):
 @njit(cache=True, error_model="numpy")
 def mark(rows, intensity, n, limit, radius, bounds, claims):
     """Claim the pixels of n spots, see `profiles.foreground`; returns whether any is claimed twice."""
-    twice = 0
+    twice, ends = 0, np.empty((LARGEST, 2))
     for i in range(n):
         fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
-        p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
-        _, top, _, height = box_of(fore, place_x, place_y)
-        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
-            first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
+        p, x, y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+        _, top, _, height = box_of(fore, x, y)
+        bottom, top = min(top + height, bounds[p, 0]), max(top, 0)
+        fill_spans(fore, x, y, top, max(bottom - top, 0), bounds[p, 1], ends)
+        for row in range(top, bottom):
+            first, last = int(ends[row - top, 0]), int(ends[row - top, 1])
             if first < last:
                 for w in range(first // WORD, (last - 1) // WORD + 1):
                     bits = bits_between(first, last, w)
-                    again = int(claims.one[p, y, w]) & bits
-                    twice |= again
-                    claims.more[p, y, w] = int(claims.more[p, y, w]) | again
-                    claims.one[p, y, w] = int(claims.one[p, y, w]) | bits
+                    again = int(claims.one[p, row, w]) & bits
+                    if again != 0:
+                        claims.more[p, row, w] = int(claims.more[p, row, w]) | again
+                        twice |= again
+                    claims.one[p, row, w] = int(claims.one[p, row, w]) | bits
     return twice != 0
 
 
 @njit(cache=True, error_model="numpy")
-def unmark(rows, intensity, n, limit, radius, bounds, claims):
-    """Undo `mark`."""
+def unmark(rows, intensity, n, limit, radius, bounds, twice, claims):
+    """Undo `mark`, which returned `twice`."""
     for i in range(n):
         fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
         p = rows.panel[i]
@@ -67,29 +71,65 @@ def unmark(rows, intensity, n, limit, radius, bounds, claims):
         for y in range(max(top, 0), min(top + height, bounds[p, 0])):
             for w in range(max(left, 0) // WORD, (min(left + width, bounds[p, 1]) - 1) // WORD + 1):
                 claims.one[p, y, w] = 0
-                claims.more[p, y, w] = 0
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def pixels_between(ends, place, size):
-    """(first, last + 1) pixel of a row whose centres lie between two distances from a place."""
-    return max(int(np.ceil(place + ends[0] - 0.5)), 0), min(int(np.floor(place + ends[1] - 0.5)) + 1, size)
+                if twice:
+                    claims.more[p, y, w] = 0
 
 
 @njit(cache=True, error_model="numpy")
 def crowded(rows, intensity, n, limit, radius, bounds, claims, out):
     """Fill out (n,) bool: whether a spot shares any pixel with another; after `mark`, with the same arguments."""
+    ends = np.empty((LARGEST, 2))
     for i in range(n):
         fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
-        p, place_x, place_y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
-        left, top, width, height = box_of(fore, place_x, place_y)
-        shared = 0
-        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
+        p, x, y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
+        left, top, width, height = box_of(fore, x, y)
+        bottom, top = min(top + height, bounds[p, 0]), max(top, 0)
+        shared, known = 0, False
+        for row in range(top, bottom):
             for w in range(max(left, 0) // WORD, (min(left + width, bounds[p, 1]) - 1) // WORD + 1):
-                if claims.more[p, y, w] != 0:
-                    first, last = pixels_between(span(y + 0.5 - place_y, fore), place_x, bounds[p, 1])
-                    shared |= int(claims.more[p, y, w]) & bits_between(first, last, w)
+                if claims.more[p, row, w] != 0:
+                    if not known:
+                        fill_spans(fore, x, y, top, bottom - top, bounds[p, 1], ends)
+                        known = True
+                    bits = bits_between(int(ends[row - top, 0]), int(ends[row - top, 1]), w)
+                    shared |= int(claims.more[p, row, w]) & bits
         out[i] = shared != 0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def likely_photons(intensity, sigma, expected):
+    """Photons that a reflection has in all likelihood; 0 where it was not measured.
+
+    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a normal
+    distribution about I - sigma^2 / expected, cut off at zero.
+    """
+    x = intensity / sigma - sigma / max(expected, 1e-6)
+    # The ratio of normal density to distribution function; far below zero it nears -x.
+    if x > -25.0:
+        photons = sigma * (x + np.exp(-0.5 * x * x) / math.erfc(-x / np.sqrt(2.0)) * np.sqrt(2.0 / np.pi))
+    else:
+        photons = -sigma / x
+    return max(photons, 0.0) if np.isfinite(intensity) else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def fill_likely(intensity, sigma, expected, out):
+    """Fill out (n,) with `likely_photons` of each reflection."""
+    for i in range(out.size):
+        out[i] = likely_photons(intensity[i], sigma[i], expected[i])
+
+
+@njit(cache=True, error_model="numpy")
+def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
+    """Fill out (n,) with `likely_photons` by what was measured of the same reflections; 0 where nothing was.
+
+    known : (m,) sorted `predict.key` numbers of those measured; order : their places in `intensity` and `sigma`
+    numbers, expected : (n,) of the reflections asked for
+    """
+    for i in range(out.size):
+        at = np.searchsorted(known, numbers[i])
+        there = at < known.size and known[at] == numbers[i]
+        out[i] = likely_photons(intensity[order[at]], sigma[order[at]], expected[i]) if there else 0.0
 
 
 @njit(cache=True, error_model="numpy")

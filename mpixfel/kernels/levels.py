@@ -42,7 +42,7 @@ def corner(block, size):
     return max(min(block * BLOCK, size - BLOCK), 0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def take(image, p, row, column, bounds, claimed, readout_variance, bound, moments):
     """Fill the moments of one block from its pixels that no spot claims.
 
@@ -74,7 +74,7 @@ def allowed(mean, readout_variance):
     return np.float32(mean + CLIP_SIGMA * np.sqrt(max(mean + readout_variance, 0.05)) + CLIP_EXTRA)
 
 
-@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
+@njit(cache=True, fastmath=NO_NAN, error_model="numpy", forceinline=True)
 def block_sums(image, p, claimed, first_y, first_x, bound):
     """Sums of 1, v, v^2, x, v x, y, v y, x y over a block's free pixels below `bound`.
 

@@ -16,6 +16,7 @@ ALL_TAIL = 0.9995       # share of the tail from which there is no core
 TAIL_SHARPNESS = 0.4    # squared radius of a tail that is as sharp
 POWER = 1024.0
 TAIL_EXTENT = 0.6       # how far the tail counts for the extent of a spot, in its squared radius
+NOWHERE = 1e6           # pixels
 FAINT = 0.03            # photons in a pixel below which a spot's far tail is not followed
 
 
@@ -60,16 +61,22 @@ def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     wide = TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])
     sharp = wide if tail[0] > ALL_TAIL else min(wide, narrowest(shape[0], shape[1], shape[2]))
     points = 3 if sharp < SHARP else (2 if sharp < SMOOTH else 1)
-    _, u, v, w, rest = tail_form(tail, far2, 1.0 / 12.0)
-    tail_points(work.pixels, whole_groups(nx * ny), work.x, work.y, nx // CHUNK - 1, np.float32(0.5 - dx - tail[1]),
-                np.float32(0.5 - dy - tail[2]), u, v, w, rest)
     reach = SHARP_REACH if points > 1 else 0.0
     if tail[0] <= ALL_TAIL:
         reach = max(reach, REACH * np.sqrt(shape[2] + 0.1))
-    elif points == 1:
-        return
     first, last = max(int(np.floor(dy - reach)), 0), min(int(np.floor(dy + reach)) + 1, ny)
-    core_rows(dx, dy, shape, tail, far2, points, nx * first, whole_groups(nx * (last - first)), work, nx // CHUNK - 1)
+    if reach == 0.0:
+        first = last = ny
+    begin = nx * first
+    end = begin + whole_groups(nx * (last - first))
+    _, u, v, w, rest = tail_form(tail, far2, 1.0 / 12.0)
+    form, x, y = (u, v, w, rest), np.float32(0.5 - dx - tail[1]), np.float32(0.5 - dy - tail[2])
+    tail_points(work.pixels, np.uint64(0), np.uint64(whole_groups(begin)), work.x, work.y, np.uint64(nx // CHUNK - 1), x, y, form)
+    if first < last:
+        core_rows(dx, dy, shape, tail, far2, points, begin, end - begin, work, nx // CHUNK - 1)
+    if end < nx * ny:
+        tail_points(work.pixels, np.uint64(end), np.uint64(whole_groups(nx * ny - end)), work.x, work.y,
+                    np.uint64(nx // CHUNK - 1), x, y, form)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -92,10 +99,10 @@ def tail_form(tail, far2, lack):
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def tail_points(pixels, n, columns, lines, width, offset_x, offset_y, u, v, w, rest):
-    """Fill n pixels with the tail at their centres."""
-    width = np.uint64(width)
-    for k in range(np.uint64(n)):
+def tail_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, form):
+    """Fill n pixels from `begin` on with the tail at their centres; unsigned counts, which need no look at their sign."""
+    u, v, w, rest = form
+    for k in range(begin, begin + n):
         x, y = columns[width, k] + offset_x, lines[width, k] + offset_y
         q = rest + x * (u * x + v * y) + w * y * y
         pixels[k] = np.float32(1.0) / (q * q)
@@ -124,7 +131,7 @@ def core_rows(dx, dy, shape, tail, far2, m, begin, n, work, width):
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def core_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, keep, form):
-    """Add one point of each of n pixels to `keep` times what is there; unsigned counts, which need no look at their sign."""
+    """Add one point of each of n pixels to `keep` times what is there; unsigned counts as above."""
     core, a, b, c, u, v, w, rest, aside_x, aside_y = form
     for k in range(begin, begin + n):
         x, y = columns[width, k] + offset_x, lines[width, k] + offset_y
@@ -207,23 +214,24 @@ def belongs(dx, dy, fore):
                                 or fore.a * dx * dx + 2.0 * fore.b * dx * dy + fore.c * dy * dy <= 1.0)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def span(dy, fore):
-    """(first, last) dx of a foreground in the row at dy from its centre; first > last where there is none.
+@njit(cache=True, error_model="numpy")
+def fill_spans(fore, x, y, top, n, width, ends):
+    """Fill ends[:n] with the first pixel, and that after the last, of a spot in n rows from `top` on of a panel `width` wide.
 
-    The same as `belongs`, for a whole row.
+    The spot stands at x, y; the pixels are those that `belongs` says, for whole rows at a time and without branches, so
+    that the rows go side by side. Where the spot has none in a row, first >= last.
     """
-    far2, near2 = fore.far2 - dy * dy, fore.near2 - dy * dy
-    first, last = 1.0, -1.0
-    if far2 < 0.0:
-        return first, last
-    root = fore.b * fore.b * dy * dy - fore.a * (fore.c * dy * dy - 1.0)
-    if root >= 0.0:
-        root = np.sqrt(root)
-        first, last = (-fore.b * dy - root) / fore.a, (-fore.b * dy + root) / fore.a
-    if near2 >= 0.0:
-        first, last = min(first, -np.sqrt(near2)), max(last, np.sqrt(near2))
-    return max(first, -np.sqrt(far2)), min(last, np.sqrt(far2))
+    lean, squeeze, widest2 = -fore.b / fore.a, (fore.b * fore.b - fore.a * fore.c) / (fore.a * fore.a), 1.0 / fore.a
+    for j in range(np.uint64(n)):
+        dy = top + 0.5 - y + j
+        dy2 = dy * dy
+        far2, near2, half2 = fore.far2 - dy2, fore.near2 - dy2, squeeze * dy2 + widest2
+        far, near, half = np.sqrt(max(far2, 0.0)), np.sqrt(max(near2, 0.0)), np.sqrt(max(half2, 0.0))
+        first = min(lean * dy - half if half2 >= 0.0 else NOWHERE, -near if near2 >= 0.0 else NOWHERE)
+        last = max(lean * dy + half if half2 >= 0.0 else -NOWHERE, near if near2 >= 0.0 else -NOWHERE)
+        first, last = max(first, -far), min(last, far if far2 >= 0.0 else -NOWHERE)
+        ends[j, 0] = max(np.ceil(x + first - 0.5), 0.0)
+        ends[j, 1] = min(np.floor(x + last + 0.5), float(width))
 
 
 @njit(cache=True, error_model="numpy", inline="always")

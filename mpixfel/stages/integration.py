@@ -3,7 +3,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gamma, log_ndtr
+from scipy.special import gamma
 
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
@@ -207,7 +207,8 @@ class OneShot:
         out, bright = spots(len(lattice)), np.inf if last else BRIGHT
         crowded = self.measure_given(rows, prior, slice(None), bright, out)
         for _ in range(SETTLING if last and crowded.any() else 0):
-            prior = likely(out.intensity, out.sigma, rows.expected)
+            prior = np.empty(len(lattice))
+            footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
             crowded = self.measure_given(rows, prior, np.flatnonzero(crowded), bright, out)
         seen = Seen(lattice, rows, out)
         if not last:
@@ -215,24 +216,25 @@ class OneShot:
         return seen
 
     def measure_given(self, rows, prior, which, bright, out):
-        """Fill `out` for some spots (an index of rows) without the light of the others, `prior` (n,) photons each.
+        """Fill `out` for some spots (an index of rows, or slice(None)) without the light of the others, `prior` (n,) photons each.
 
         Returns (n,) bool: which spots share pixels with others.
         """
         p, bounds, n = self.prepared, self.shot.geometry.shape, len(prior)
         extent, lit = (self.options.foreground, self.options.max_radius_pixels), np.zeros(n, bool)
-        if footprint.mark(rows, prior, n, *extent, bounds, p.claims):
+        twice = footprint.mark(rows, prior, n, *extent, bounds, p.claims)
+        if twice:
             footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
         shining_on = np.where(lit, prior, 0.0)
         footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
-        own = prior[which]
-        some = spots(len(own))
+        own, whole = prior[which], isinstance(which, slice)
+        some = out if whole else spots(len(own))
         measure(self.image.photons, p.light, Predictions(*(column[which] for column in rows)), own, lit[which], len(own),
                 bounds, p.claims, p.levels, p.next_stamp(), *extent, self.readout_variance, bright, p.work, some)
-        for column, values in zip(out, some):
+        for column, values in () if whole else zip(out, some):
             column[which] = values
         footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
-        footprint.unmark(rows, prior, n, *extent, bounds, p.claims)
+        footprint.unmark(rows, prior, n, *extent, bounds, twice, p.claims)
         return lit
 
 
@@ -244,29 +246,12 @@ def largest_q(shot, corners):
 
 
 def shining(lattice, rows, before):
-    """(n,) photons that reflections have in all likelihood, from what was measured of them before; 0 where nothing was."""
-    old, new = (keys(la, ro.hkl) for la, ro in ((before.lattice, before.rows), (lattice, rows)))
-    if not len(old):
-        return np.zeros(len(new))
-    order = np.argsort(old)
-    at = order[np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)]
-    value, error = before.measured.intensity[at], before.measured.sigma[at]
-    return likely(np.where(old[at] == new, value, np.nan), error, rows.expected)
-
-
-def likely(value, error, expected):
-    """(n,) photons that reflections have in all likelihood; 0 where `value` is NaN.
-
-    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a
-    normal distribution about I - sigma^2 / expected, cut off at zero.
-    """
-    known = np.isfinite(value)
-    value, error = np.where(known, value, 0.0), np.where(known, error, 1.0)
-    x = value / error - error / np.maximum(expected, 1e-6)
-    # The ratio of normal density to distribution function; far below zero it nears -x.
-    near = np.maximum(x, -25.0)
-    mean = error * np.where(x > -25.0, x + np.exp(-0.5 * near ** 2 - log_ndtr(near)) / np.sqrt(2 * np.pi), -1.0 / x)
-    return np.where(known, np.maximum(mean, 0.0), 0.0)
+    """(n,) photons that reflections have in all likelihood, see `footprint.likely_photons`, from what was measured before."""
+    known, out = keys(before.lattice, before.rows.hkl), np.empty(len(lattice))
+    order = np.argsort(known)
+    footprint.fill_likely_of(known[order], order, before.measured.intensity, before.measured.sigma,
+                             keys(lattice, rows.hkl), rows.expected, out)
+    return out
 
 
 def _describe(rows, models):
