@@ -167,11 +167,14 @@ def dim(light, shared, p, left, top, width, size, prior, pixels, total, noise):
 @njit(cache=True, error_model="numpy")
 def best_fit(pixels, size):
     """(intensity, sum of w P^2, sum of w P over it) of a profile fit whose weights follow the intensity."""
-    intensity = 0.0
+    intensity, positive = 0.0, 0.0
     for _ in range(ROUNDS):
-        upper, weights, _ = profile_sums(pixels, size, np.float32(max(intensity, 0.0)))
+        upper, weights, side = profile_sums(pixels, size, np.float32(positive))
         intensity = upper / weights
-    _, weights, side = profile_sums(pixels, size, np.float32(max(intensity, 0.0)))
+        if max(intensity, 0.0) == positive:   # of what is not there the weights are what they were
+            return intensity, weights, side / weights
+        positive = max(intensity, 0.0)
+    _, weights, side = profile_sums(pixels, size, np.float32(positive))
     return intensity, weights, side / weights
 
 

@@ -12,13 +12,16 @@ MUCH = 0.05       # share of a spot that others claim from which it is flagged
 EDGE_SIGMAS = 3.0  # widths of a spot from the edge of its panel within which it is flagged
 WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
 
+ROWS = {"hkl", "panel", "place", "shape", "excitation", "width", "partiality", "resolution"}    # of `Predictions`,
+SPOTS = {"intensity", "sigma", "total", "total_sigma", "background", "background_sigma", "peak", "share", "claimed"}  # `Spots`
+
 
 def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred):
     """REFLECTION table, sorted by lattice, of the spots that were measured well enough; `recentred`: sorted `keys`."""
     cut = near_saturation(seen.rows, image)
     good = np.flatnonzero(np.isfinite(seen.measured.intensity) & (seen.measured.sigma > 0)
                           & (seen.measured.share >= np.where(cut, SATURATED_SHARE, min_share)))
-    rows, spots = (type(t)(*(column.take(good, axis=0) for column in t)) for t in (seen.rows, seen.measured))
+    rows, spots = chosen(seen.rows, ROWS, good), chosen(seen.measured, SPOTS, good)
     factor = tally(rows.excitation / rows.width)
     out = np.zeros(len(good), REFLECTION)
     for name, column in (("intensity", spots.intensity * factor), ("sigma", spots.sigma * factor),
@@ -32,6 +35,11 @@ def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred
     out["flags"] = flags(rows, spots, seen.lattice[good], shot, peaks, recentred)
     out["flags"][cut[good]] |= Flag.saturated
     return out
+
+
+def chosen(table, names, good):
+    """A NamedTuple of arrays with those named cut to the rows `good`, and nothing in place of the others."""
+    return type(table)(*(column.take(good, axis=0) if name in names else None for name, column in table._asdict().items()))
 
 
 def flags(rows, spots, lattice, shot, peaks, recentred):
