@@ -140,7 +140,8 @@ def shine(rows, intensity, n, limit, radius, bounds, work, light):
             fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
             p = rows.panel[i]
             left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
-            fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape, rows.tail, i, fore.far2, nx, ny, work)
+            fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape, rows.tail, i, fore.far2, nx, ny,
+                         work)
             for y in range(max(top, 0), min(top + ny, bounds[p, 0])):
                 for x in range(max(left, 0), min(left + nx, bounds[p, 1])):
                     light[p, y, x] += intensity[i] * work.pixels[(y - top) * nx + x - left]

@@ -47,8 +47,8 @@ def spots(n):
 
 
 @njit(cache=True, error_model="numpy")
-def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, limit, radius, readout_variance, bright, work,
-            out):
+def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, limit, radius, readout_variance, bright,
+            work, out):
     """Measure n predicted spots.
 
     Parameters
@@ -81,7 +81,8 @@ def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, li
             np.float32(fore.near2), np.float32(fore.far2))
         claimed = 0.0
         if lit[i]:
-            total, noise, claimed = dim(light, claims.more, p, left, top, width, size, prior[i], work.pixels, total, noise)
+            total, noise, claimed = dim(light, claims.more, p, left, top, width, size, prior[i], work.pixels, total,
+                                        noise)
         if share <= 0.0 or not np.isfinite(error2):
             void(out, i)
             continue
@@ -94,8 +95,8 @@ def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, li
         out.peak[i], out.share[i], out.claimed[i] = greatest(work.pixels, size), share, claimed
         forget_place(out, i)
         if intensity > bright * sigma:
-            place_and_width(intensity, rows.shape, rows.tail, rows.frame, size, work, width // CHUNK - 1, left - x, top - y,
-                            out, i)
+            place_and_width(intensity, rows.shape, rows.tail, rows.frame, size, work, width // CHUNK - 1, left - x,
+                            top - y, out, i)
 
 
 @njit(cache=True, error_model="numpy")
@@ -119,7 +120,8 @@ def copy_box(image, p, left, top, width, height, size_x, size_y, pixels):
 
 
 @njit(cache=True, fastmath=NO_NAN, error_model="numpy")
-def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2, far2):
+def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2,
+         far2):
     """Write profile, photons above background and variance of a box's pixels; those that do not count become nothing, so
     that what follows needs no branches. Returns sums: photons above background, profile, variance, 1.
 
@@ -184,7 +186,8 @@ def greatest(pixels, size):
     first = pixels[SPACE]
     a, b, c, d = first, first, first, first
     for k in range(np.uint64(0), np.uint64(size), FOUR):
-        v, w, x, y = pixels[SPACE_1 + k], pixels[SPACE_1 + k + ONE], pixels[SPACE_1 + k + TWO], pixels[SPACE_1 + k + THREE]
+        at = SPACE_1 + k
+        v, w, x, y = pixels[at], pixels[at + ONE], pixels[at + TWO], pixels[at + THREE]
         a, b, c, d = v if v > a else a, w if w > b else b, x if x > c else c, y if y > d else d
     return max(max(a, b), max(c, d))
 
@@ -256,8 +259,8 @@ def place_and_width(intensity, shape, tail, frame, size, work, row, begin_x, beg
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def shape_sums(pixels, size, columns, lines, row, offset_x, offset_y, intensity, form):
-    """Sums over a spot's pixels of w P^2, of w P and of w times the residual with the derivatives of P by x, y, r, t, and
-    of w times products of the derivatives by x and y, and by r and t; see `place_and_width`."""
+    """Sums over a spot's pixels of w P^2, of w P and of w times the residual with the derivatives of P by x, y, r, t,
+    and of w times products of the derivatives by x and y, and by r and t; see `place_and_width`."""
     a, b, c, fr, sr, ft, st, grr, gtt, half = form
     row, zero = np.uint64(row), np.float32(0.0)
     pp, px, py, pr, pt, xx, xy, yy = zero, zero, zero, zero, zero, zero, zero, zero

@@ -167,8 +167,8 @@ def gather(image, p, first_row, last_row, first_column, last_column, x0, y0, sta
                 levels.stamps[p, row, column] = stamp
             dx = corner(column, bounds[p, 1]) + 0.5 * BLOCK - x0
             dy = corner(row, bounds[p, 0]) + 0.5 * BLOCK - y0
-            m, mx, my = levels.moments[p, row, column, 0], levels.moments[p, row, column, 1], levels.moments[p, row, column, 2]
-            v = levels.moments[p, row, column, 6]
+            m, v = levels.moments[p, row, column, 0], levels.moments[p, row, column, 6]
+            mx, my = levels.moments[p, row, column, 1], levels.moments[p, row, column, 2]
             n += m
             sx += mx + dx * m
             sy += my + dy * m

@@ -123,7 +123,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
 
 @njit(cache=True, error_model="numpy")
 def select(rows, n, least, known, number):
-    """Move those of n reflections to the front that are expected to show `least` photons, or are `known`: all but `LINES`.
+    """Move those of n reflections to the front that are expected to show `least` photons or are `known`, without `LINES`.
 
     known : (m,) sorted `key` numbers; number : of the lattice. Returns how many there are.
     """

@@ -49,8 +49,8 @@ def whole_groups(n):
 def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     """Fill work.pixels[:nx * ny] with a spot centred (dx, dy) from the corner of the box's first pixel.
 
-    shapes (n, 3), tails (n, 6): see `predict.Predictions`; the spot is the ith. (A row of its own would be counted in and
-    out of use wherever it is handed on, which costs as much as what is done with it.)
+    shapes (n, 3), tails (n, 6): see `predict.Predictions`; the spot is the ith. (Views of single rows cost more than what is
+    done with them.)
 
     Its content within the radius sqrt(far2), where a spot ends by definition, is 1. The tail is taken at the pixels'
     centres; where the core lies, and where the tail is sharp, a pixel is 2 x 2 points, of very sharp spots 3 x 3. What
@@ -71,7 +71,8 @@ def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     end = begin + whole_groups(nx * (last - first))
     _, u, v, w, rest = tail_form(tail, far2, 1.0 / 12.0)
     form, x, y = (u, v, w, rest), np.float32(0.5 - dx - tail[1]), np.float32(0.5 - dy - tail[2])
-    tail_points(work.pixels, np.uint64(0), np.uint64(whole_groups(begin)), work.x, work.y, np.uint64(nx // CHUNK - 1), x, y, form)
+    tail_points(work.pixels, np.uint64(0), np.uint64(whole_groups(begin)), work.x, work.y, np.uint64(nx // CHUNK - 1), x,
+                y, form)
     if first < last:
         core_rows(dx, dy, shape, tail, far2, points, begin, end - begin, work, nx // CHUNK - 1)
     if end < nx * ny:
@@ -216,10 +217,10 @@ def belongs(dx, dy, fore):
 
 @njit(cache=True, error_model="numpy")
 def fill_spans(fore, x, y, top, n, width, ends):
-    """Fill ends[:n] with the first pixel, and that after the last, of a spot in n rows from `top` on of a panel `width` wide.
+    """Fill ends[:n] with the first pixel, and that after the last, of a spot in n rows from `top` on.
 
-    The spot stands at x, y; the pixels are those that `belongs` says, for whole rows at a time and without branches, so
-    that the rows go side by side. Where the spot has none in a row, first >= last.
+    It stands at x, y on a panel `width` wide. The pixels are those that `belongs` says, without branches, so that the rows
+    go side by side. Where the spot has none in a row, first >= last.
     """
     lean, squeeze, widest2 = -fore.b / fore.a, (fore.b * fore.b - fore.a * fore.c) / (fore.a * fore.a), 1.0 / fore.a
     for j in range(np.uint64(n)):

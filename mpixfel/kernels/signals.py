@@ -211,7 +211,7 @@ def by_flat_spreads(q, k0, spread, density, rr, tt, n_geometry, row, rows):
     """As `by_spreads`, by small steps, where the spectrum is a top hat; density, rr and tt without a step."""
     qn = (q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) / (2.0 * k0)
     for b in range(3):
-        wider = scaled(spread, 1.0 + STEP if b == 0 else 1.0, 1.0 + STEP if b == 1 else 1.0, 1.0 + STEP if b == 2 else 1.0)
+        wider = scaled(spread, 1.0 + STEP * (b == 0), 1.0 + STEP * (b == 1), 1.0 + STEP * (b == 2))
         e, v, _, r, t = ellipse(q[0], q[1], q[2], k0, wider)
         row[n_geometry + 2 + b] = np.log(excited(e, v, qn, wider)[0] / density) / STEP
         rows[0, n_geometry + b], rows[1, n_geometry + b] = (r - rr) / STEP, (t - tt) / STEP

@@ -12,8 +12,9 @@ MUCH = 0.05       # share of a spot that others claim from which it is flagged
 EDGE_SIGMAS = 3.0  # widths of a spot from the edge of its panel within which it is flagged
 WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
 
-ROWS = {"hkl", "panel", "place", "shape", "excitation", "width", "partiality", "resolution"}    # of `Predictions`,
-SPOTS = {"intensity", "sigma", "total", "total_sigma", "background", "background_sigma", "peak", "share", "claimed"}  # `Spots`
+ROWS = {"hkl", "panel", "place", "shape", "excitation", "width", "partiality", "resolution"}    # of `Predictions`
+SPOTS = {"intensity", "sigma", "total", "total_sigma", "background", "background_sigma", "peak", "share",
+         "claimed"}    # and of `Spots`, that a table needs
 
 
 def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred):
