@@ -87,6 +87,12 @@ def test_a_centred_cell_is_indexed_in_its_conventional_setting(cell):
     assert found["centring"][0].decode() == cell.centring
 
 
+def test_axes_of_400_angstrom_are_found_at_low_resolution():
+    cell = UnitCell(400, 400, 400, 90, 90, 90, "cubic", "F")
+    spots = simulate_spots(cell, 120, 3, space_group="F23", d_min_angstrom=4.5)
+    assert right(index(spots, (cell,)), spots.axes)
+
+
 @pytest.mark.parametrize("cell", [LYSOZYME, MONOCLINIC, TRICLINIC, SMALL], ids=["lysozyme", "monoclinic", "triclinic", "small"])
 def test_six_spots_are_enough_for_cells_of_this_size(cell):
     d_min = 0.8 if cell is SMALL else 2.5
