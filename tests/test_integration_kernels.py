@@ -40,10 +40,11 @@ def measured(image, rows, prior=None, bright=4.0, readout=0.0):
     claims, light = footprint.claims(image.shape), np.zeros(image.shape, np.float32)
     scratch, out = work(), spots(n)
     footprint.mark(rows, prior, n, *EXTENT, BOUNDS, claims)
-    footprint.shine(rows, prior, n, *EXTENT, BOUNDS, scratch, light)
+    footprint.shine(rows, prior, prior, n, *EXTENT, BOUNDS, scratch, light)
     lit = np.zeros(n, bool)
     footprint.crowded(rows, prior, n, *EXTENT, BOUNDS, claims, lit)
-    measure(image, light, rows, prior, lit, n, BOUNDS, claims, levels(image.shape), 1, *EXTENT, readout, bright, scratch, out)
+    measure(image, light, rows, np.arange(n), prior, prior, lit, BOUNDS, claims, levels(image.shape), 1, *EXTENT, readout,
+            bright, scratch, out)
     return out
 
 

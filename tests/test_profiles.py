@@ -110,7 +110,7 @@ def test_the_bits_of_a_row_are_those_of_its_pixels():
 def test_light_is_the_sum_of_all_spots_and_can_be_put_out():
     rows, intensity = some_spots()
     light = np.zeros((1, 64, 64), np.float32)
-    footprint.shine(rows, intensity, 12, 3.5, 6.0, BOUNDS, work(), light)
+    footprint.shine(rows, intensity, intensity, 12, 3.5, 6.0, BOUNDS, work(), light)
     twin = np.zeros((64, 64))
     for i in range(12):
         fore = foreground(rows.shape, rows.tail, i, intensity[i], 3.5, 6.0)
@@ -123,7 +123,7 @@ def test_light_is_the_sum_of_all_spots_and_can_be_put_out():
     twin[:, 60:] = 0
     strong = twin > 1
     assert np.allclose(light[0][strong], twin[strong], rtol=0.05, atol=0.5)
-    footprint.darken(rows, intensity, 12, 3.5, 6.0, BOUNDS, light)
+    footprint.darken(rows, intensity, intensity, 12, 3.5, 6.0, BOUNDS, light)
     assert not light.any()
 
 

@@ -133,11 +133,12 @@ def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
 
 
 @njit(cache=True, error_model="numpy")
-def shine(rows, intensity, n, limit, radius, bounds, work, light):
-    """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel."""
+def shine(rows, intensity, wide, n, limit, radius, bounds, work, light):
+    """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel, as far
+    as intensities `wide` (n,) say that they extend."""
     for i in range(n):
         if intensity[i] > 0.0:
-            fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
+            fore = foreground(rows.shape, rows.tail, i, wide[i], limit, radius)
             p = rows.panel[i]
             left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
             fill_profile(rows.place[i, 0] - left, rows.place[i, 1] - top, rows.shape, rows.tail, i, fore.far2, nx, ny,
@@ -148,10 +149,10 @@ def shine(rows, intensity, n, limit, radius, bounds, work, light):
 
 
 @njit(cache=True, error_model="numpy")
-def darken(rows, intensity, n, limit, radius, bounds, light):
+def darken(rows, intensity, wide, n, limit, radius, bounds, light):
     """Undo `shine`: zero the boxes that it touched."""
     for i in range(n):
         if intensity[i] > 0.0:
-            fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
+            fore = foreground(rows.shape, rows.tail, i, wide[i], limit, radius)
             left, top, nx, ny = box_of(fore, rows.place[i, 0], rows.place[i, 1])
             light[rows.panel[i], max(top, 0):max(top + ny, 0), max(left, 0):max(left + nx, 0)] = 0.0

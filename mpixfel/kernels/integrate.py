@@ -47,15 +47,16 @@ def spots(n):
 
 
 @njit(cache=True, error_model="numpy")
-def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, limit, radius, readout_variance, bright,
-            work, out):
-    """Measure n predicted spots.
+def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels, stamp, limit, radius, readout_variance,
+            bright, work, out):
+    """Measure predicted spots: those whose indices are in `which` (m,).
 
     Parameters
     ----------
     image : (P, SS, FS) float32 photons, NaN where bad
     light : (P, SS, FS) float32 what the spots shine on the pixels, made by `footprint.shine` with the intensities
         `prior` (n,): the light of all others is taken off each spot
+    wide : (n,) intensities that say how far spots extend, those of `footprint.mark` and `footprint.shine`
     lit : (n,) bool: whether others shine on a spot at all; where not, `light` is not looked at
     rows : Predictions
     bounds : (P, 2) panel shapes (ss, fs)
@@ -66,10 +67,10 @@ def measure(image, light, rows, prior, lit, n, bounds, claims, levels, stamp, li
     bright : signal to noise from which place and width are measured
     out : Spots
     """
-    for i in range(n):
+    for i in which:
         p, x, y = rows.panel[i], rows.place[i, 0], rows.place[i, 1]
         level, slope_x, slope_y, error2 = plane(image, p, x, y, stamp, bounds, claims.one, readout_variance, levels)
-        fore = foreground(rows.shape, rows.tail, i, prior[i], limit, radius)
+        fore = foreground(rows.shape, rows.tail, i, wide[i], limit, radius)
         left, top, width, height = box_of(fore, x, y)
         size = width * height
         fill_profile(x - left, y - top, rows.shape, rows.tail, i, fore.far2, width, height, work)

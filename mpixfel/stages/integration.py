@@ -204,38 +204,34 @@ class OneShot:
         lattice = np.repeat(np.arange(len(parts)), [len(part.hkl) for part in parts])
         rows = parts[0] if len(parts) == 1 else Predictions(*map(np.concatenate, zip(*parts)))
         prior = np.zeros(len(lattice)) if before is None else shining(lattice, rows, before)
-        out, bright = spots(len(lattice)), np.inf if last else BRIGHT
-        crowded = self.measure_given(rows, prior, slice(None), bright, out)
-        for _ in range(SETTLING if last and crowded.any() else 0):
-            prior = np.empty(len(lattice))
-            footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
-            crowded = self.measure_given(rows, prior, np.flatnonzero(crowded), bright, out)
+        out = self.measure_given(rows, prior, last)
         seen = Seen(lattice, rows, out)
         if not last:
             self.evident = np.sort(np.concatenate([self.evident, seen.evident()]))
         return seen
 
-    def measure_given(self, rows, prior, which, bright, out):
-        """Fill `out` for some spots (an index of rows, or slice(None)) without the light of the others, `prior` (n,) photons each.
+    def measure_given(self, rows, prior, last):
+        """`Spots` measured without the light of the others, `prior` (n,) photons each.
 
-        Returns (n,) bool: which spots share pixels with others.
+        Those that share pixels are measured again, if this is the `last` time, without the light that was found of the
+        others the time before.
         """
         p, bounds, n = self.prepared, self.shot.geometry.shape, len(prior)
-        extent, lit = (self.options.foreground, self.options.max_radius_pixels), np.zeros(n, bool)
+        extent, lit, out = (self.options.foreground, self.options.max_radius_pixels), np.zeros(n, bool), spots(n)
         twice = footprint.mark(rows, prior, n, *extent, bounds, p.claims)
         if twice:
             footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
-        shining_on = np.where(lit, prior, 0.0)
-        footprint.shine(rows, shining_on, n, *extent, bounds, p.work, p.light)
-        own, whole = prior[which], isinstance(which, slice)
-        some = out if whole else spots(len(own))
-        measure(self.image.photons, p.light, Predictions(*(column[which] for column in rows)), own, lit[which], len(own),
-                bounds, p.claims, p.levels, p.next_stamp(), *extent, self.readout_variance, bright, p.work, some)
-        for column, values in () if whole else zip(out, some):
-            column[which] = values
-        footprint.darken(rows, shining_on, n, *extent, bounds, p.light)
-        footprint.unmark(rows, prior, n, *extent, bounds, twice, p.claims)
-        return lit
+        which, wide, stamp = np.arange(n), prior, p.next_stamp()
+        for _ in range(1 + SETTLING * (last and twice)):
+            shining_on = np.where(lit, prior, 0.0)
+            footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
+            measure(self.image.photons, p.light, rows, which, wide, prior, lit, bounds, p.claims, p.levels, stamp, *extent,
+                    self.readout_variance, np.inf if last else BRIGHT, p.work, out)
+            footprint.darken(rows, shining_on, wide, n, *extent, bounds, p.light)
+            which, prior = np.flatnonzero(lit), np.empty(n)
+            footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
+        footprint.unmark(rows, wide, n, *extent, bounds, twice, p.claims)
+        return out
 
 
 def largest_q(shot, corners):
