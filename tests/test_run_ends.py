@@ -5,12 +5,15 @@ MPIXFEL_KILLS sets how many random moments are tried (5; 50 takes some minutes).
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +83,9 @@ def kill_all(job, output):
         except ProcessLookupError:
             pass
     job.communicate(timeout=60)
+    # Open MPI 5 keeps its session in a folder named after mpirun's process: killed, it leaves it behind, and the next
+    # mpirun that is given this number fails or hangs.
+    shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{job.pid}"), ignore_errors=True)
 
 
 def done(output):
