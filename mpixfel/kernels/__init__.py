@@ -18,6 +18,9 @@ from pathlib import Path
 import numba
 from numba.core import caching, codegen
 
+# NaN marks bad pixels, so the compiler must not assume that there are none.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
 
 def cache_folder(sources, base=None):
     """Where compiled code of `sources` (files) goes: in `base`, NUMBA_CACHE_DIR, the user's cache, or a temporary folder."""

@@ -5,8 +5,8 @@ The boxes of a panel form a grid (ny, nx); the grids of all panels lie end to en
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 ZERO, ONE = np.float32(0), np.float32(1)
 RUN = 4              # pixels that are sampled together
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 NAN = np.float32(np.nan)
 CHUNK = 64                           # pixels looked at together
 NONE, JUNGFRAU, AGIPD = 0, 1, 2      # how a detector tells the gain stage of a pixel

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 STEP = 2             # every second pixel is sampled
 ROWS = 32            # sampled rows that are counted in one word
 
@@ -32,31 +32,6 @@ def box_of(grid, p, s, f):
     """Number of the box of pixel (p, s, f), or -1."""
     row, column = np.int64(grid.row_of[p, s]), np.int64(grid.column_of[p, f])
     return grid.first[p] + row * grid.columns[p] + column if row >= 0 and column >= 0 else -1
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def _add_row(flat, at, count, start, level, slope, low, reference, x, sums):
-    """Add every second pixel of a row, from flat[at] on, that is background to the sums of its column of the box.
-
-    Background is low < value and value < level + slope * k, for the k-th sample. `sums` (6 * MAX_COLUMNS,) holds
-    for column `start` + k: n, n x, n x^2, v, v x, v^2, with v above `reference`, x counted along ss.
-    """
-    kind = sums.dtype.type
-    one, zero = kind(1), kind(0)
-    # Unsigned indices: a signed one may be negative, and the test for that keeps the loop from being vectorised.
-    first, stride = np.uint64(start), np.uint64(MAX_COLUMNS)
-    for k in range(np.uint64(count)):
-        value = kind(flat[at + np.uint64(STEP) * k])
-        inside = (value > low) & (value < level + slope * kind(np.int32(k)))
-        w = one if inside else zero
-        v = value - reference if inside else zero
-        i = first + k
-        sums[i] += w
-        sums[i + stride] += w * x
-        sums[i + np.uint64(2) * stride] += w * x * x
-        sums[i + np.uint64(3) * stride] += v
-        sums[i + np.uint64(4) * stride] += v * x
-        sums[i + np.uint64(5) * stride] += v * v
 
 
 @njit(cache=True, fastmath=FASTMATH)

@@ -5,8 +5,8 @@ A row of marks is kept as bits, 64 pixels in a word: so neighbours are counted f
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 WORD = 64            # pixels in a word
 SHIFT, LOW = 20, (1 << 20) - 1
 NEVER = np.float32(3e38)

@@ -2,11 +2,10 @@
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels import FASTMATH
 from mpixfel.kernels.distl import box_of, z_of
 from mpixfel.kernels.distl_maxima import LOW, SHIFT
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 # A pixel of a spot is ss << SHIFT | fs.
 MAXIMUM, VISITED = np.uint8(2), np.uint8(4)      # flags of marked pixels besides 1
 SPOT = np.dtype([("panel", "i4"), ("s", "i4"), ("f", "i4"),                  # the highest maximum

@@ -2,8 +2,8 @@
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 STEP, STEPS = 3, 12      # 3 x 3 sums side by side, so many in each direction
 FEWEST = 8               # of them that tell what is usual
 

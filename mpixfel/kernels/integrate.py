@@ -4,6 +4,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels import FASTMATH
 from mpixfel.kernels.footprint import row_bits
 from mpixfel.kernels.levels import plane
 from mpixfel.kernels.profiles import CHUNK, SPACE, box_of, fill_profile, foreground, inverse_of, whole_groups
@@ -13,7 +14,6 @@ NOTHING = np.float32(1e30)   # variance of a pixel that does not count
 # Without signs: nothing is counted from an array's end, and the compiler need not look.
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 SPACE_1, SPACE_2, SPACE_3 = np.uint64(SPACE), np.uint64(2 * SPACE), np.uint64(3 * SPACE)
-NO_NAN = {"reassoc", "contract", "arcp", "nsz"}   # NaN marks bad pixels: fastmath without nnan
 
 
 class Spots(NamedTuple):
@@ -120,7 +120,7 @@ def copy_box(image, p, left, top, width, height, size_x, size_y, pixels):
         pixels[3 * SPACE + k] = np.nan
 
 
-@njit(cache=True, fastmath=NO_NAN, error_model="numpy")
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
 def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2,
          far2):
     """Write profile, photons above background and variance of a box's pixels; those that do not count become nothing, so

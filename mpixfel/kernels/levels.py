@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels import FASTMATH
 from mpixfel.kernels.footprint import row_bits
 
 BLOCK = 16          # edge of a block, pixels
@@ -19,7 +20,6 @@ NEARLY = 0.75
 BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.int32)   # that stand for the pixels of a block's row
 ALL = (1 << BLOCK) - 1
 UNBOUND = np.float32(3e38)
-NO_NAN = {"reassoc", "contract", "arcp", "nsz"}   # NaN marks bad pixels: fastmath without nnan
 
 
 class Levels(NamedTuple):
@@ -74,7 +74,7 @@ def allowed(mean, readout_variance):
     return np.float32(mean + CLIP_SIGMA * np.sqrt(max(mean + readout_variance, 0.05)) + CLIP_EXTRA)
 
 
-@njit(cache=True, fastmath=NO_NAN, error_model="numpy", forceinline=True)
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy", forceinline=True)
 def block_sums(image, p, claimed, first_y, first_x, bound):
     """Sums of 1, v, v^2, x, v x, y, v y, x y over a block's free pixels below `bound`.
 
@@ -115,7 +115,7 @@ def four_bits(claimed, p, y, x):
             np.int32(row_bits(claimed, p, y + 2, x) & ALL), np.int32(row_bits(claimed, p, y + 3, x) & ALL))
 
 
-@njit(cache=True, fastmath=NO_NAN, error_model="numpy", inline="always")
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy", inline="always")
 def four_rows(image, p, y, x, bits, bit, bound):
     """Sums of 1, v, v^2, y, v y over the free pixels of four rows in one column, y from the first row on."""
     zero, one, two, three = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(3.0)

@@ -5,8 +5,8 @@ Written from the description of its behaviour. All panels share the radial bins;
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 ROUNDS = 5
 BLOCK = 64                       # pixels screened together
 NEVER = np.float32(3.4028235e38)

@@ -2,8 +2,8 @@
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 GUARD = 6           # half width of the square from which a peak's own background is taken
 NEAR, FAR = 3, 8    # the reach of the arms along which a peak is compared with its neighbourhood, pixels
 

@@ -2,8 +2,8 @@
 import numpy as np
 from numba import njit
 
-# NaN marks bad pixels, so the compiler must not assume that there are none.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
+
 ZERO, ONE = np.float32(0), np.float32(1)
 CHUNK = 64          # pixels screened together: four AVX-512 words
 STRIP = 4           # rows that share one interpolation between boxes

@@ -19,12 +19,12 @@ from mpixfel.model import tables
 from mpixfel.stages import distl_screen
 from mpixfel.stages.check import check_options
 from mpixfel.stages.distl_boxes import make_boxes
+from mpixfel.stages.distl_screen import ICE_WIDTH
 from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
 from mpixfel.stages.rings import beam_radius, moved
 
 ROOM, MAX_SPOTS, MAX_AREA = 1 << 20, 1 << 16, 1 << 14
-ICE_WIDTH = 4                          # pixels
 ICE_RANGE_ANGSTROM = (8.0, 1.0)        # from, to
 ICE_SHARES, ICE_CUTOFFS = (0.45, 0.80), (0.0, 1.5)   # percentiles of Z in a ring, and what they must reach
 NEAREST = 8

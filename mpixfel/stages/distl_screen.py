@@ -13,7 +13,8 @@ from mpixfel.stages.distl_resolution import method2_limit, spot_rings
 
 LISTS = ("spots_total", "spots_non-ice", "hi_pass_resolution_spots", "ice_free_resolution_spots", "spots_resolution",
          "spots_unimodal", "spots_low_skew", "spots_good_intensity", "inlier_spots")
-ICE_GUARD_MM, LOW_RESOLUTION_ANGSTROM, ICE_WIDTH = 0.4, 50.0, 4
+ICE_GUARD_MM, LOW_RESOLUTION_ANGSTROM = 0.4, 50.0
+ICE_WIDTH = 4      # of the rings that are asked for ice, pixels
 SKEW, INTENSITY_SIGMA = 0.45, 5.0
 FEW = 20             # of fewer spots the 5th and 95th percentile may be one and the same, and tell nothing
 EDGES = np.array([0, -1, 0, 2, 4, 5, 7, 9, 12])    # a spot of n pixels has more edges between them than this

@@ -222,14 +222,15 @@ class OneShot:
         if twice:
             footprint.crowded(rows, prior, n, *extent, bounds, p.claims, lit)
         which, wide, stamp = np.arange(n), prior, p.next_stamp()
-        for _ in range(1 + SETTLING * (last and twice)):
+        for turn in range(1 + SETTLING * (last and twice)):
+            if turn:
+                which, prior = np.flatnonzero(lit), np.empty(n)
+                footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
             shining_on = np.where(lit, prior, 0.0)
             footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
             measure(self.image.photons, p.light, rows, which, wide, prior, lit, bounds, p.claims, p.levels, stamp, *extent,
                     self.readout_variance, np.inf if last else BRIGHT, p.work, out)
             footprint.darken(rows, shining_on, wide, n, *extent, bounds, p.light)
-            which, prior = np.flatnonzero(lit), np.empty(n)
-            footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
         footprint.unmark(rows, wide, n, *extent, bounds, twice, p.claims)
         return out
 
