@@ -3,8 +3,8 @@ import json
 import textwrap
 
 from mpixfel.io.assemble import assemble
+from mpixfel.io.disk import writing
 from mpixfel.io.pack import pack
-from mpixfel.io.segments import writing
 from mpixfel.io.totals import forget_totals
 from mpixfel.job import geometry_text
 from mpixfel.model.event import Outcome, Reason

@@ -2,7 +2,7 @@
 import time
 
 from mpixfel.errors import MpixfelError
-from mpixfel.io.segments import writing
+from mpixfel.io.disk import writing
 from mpixfel.job import write_identity
 from mpixfel.report import log
 from mpixfel.rounds import EVENTS_PER_LATTICE

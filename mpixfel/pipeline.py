@@ -11,9 +11,10 @@ from mpixfel import rounds
 from mpixfel.conclusion import ENDED_EARLY, conclude
 from mpixfel.errors import BadData, MpixfelError
 from mpixfel.growth import Growth, wait_for_first
+from mpixfel.io.disk import CannotWrite
 from mpixfel.io.learnt import read_learnt, write_learnt
 from mpixfel.io.run_file import RunFile, is_complete, open_output
-from mpixfel.io.segments import CannotWrite, Storage, segment_paths
+from mpixfel.io.segments import Storage, segment_paths
 from mpixfel.job import copy_inputs, open_job, refuse_other_job, shared_context
 from mpixfel.kernels import ahead
 from mpixfel.model.event import EventId, Outcome, Reason, Record, Skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from mpixfel import __version__
 from mpixfel.io import segments
+from mpixfel.io.disk import sync
 from mpixfel.io.learnt import describe, fill_cells, fill_learnt
 from mpixfel.model import tables
 from mpixfel.model.event import Outcome, Reason
@@ -61,9 +62,9 @@ def assemble(folder, instances, context, geometry_text, groups, statistics, n_ev
         stats = statistics(events, lattices, segments.read_counts(p.path for p in pieces), peak_places(pieces))
         for group, members in {**groups, "stats": stats}.items():
             write_members(file.require_group(group), members)
-    segments.sync(temporary)
+    sync(temporary)
     os.replace(temporary, folder / "run.h5")
-    segments.sync(folder)
+    sync(folder)
     return events, lattices
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mpixfel.errors import MpixfelError
 from mpixfel.io import segments
+from mpixfel.io.disk import sync
 from mpixfel.io.totals import forget_totals
 
 # The large tables, and the columns of their owners that say which rows are theirs.
@@ -33,9 +34,9 @@ def pack(folder):
     if not complete:
         raise MpixfelError("the run is not complete, so it is not packed", str(folder), "--resume it first")
     if not packed:
-        segments.sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        segments.sync(folder)
+        sync(folder)
     shutil.rmtree(folder / "segments", ignore_errors=True)
     forget_totals(folder)
 

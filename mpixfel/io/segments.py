@@ -4,11 +4,8 @@ A segment holds the ragged tables column by column (`/peaks/*`, `/reflections/*`
 datasets) and the small ones as rows (`/events`, `/lattices`: what `run.h5` takes over, sorted). Indices count within
 the segment. `/text` is one pool of bytes: names and tracebacks of events.
 """
-import contextlib
-import faulthandler
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +14,13 @@ import h5py
 import numpy as np
 
 from mpixfel.errors import MpixfelError
+from mpixfel.io.disk import refuse_full_disk, sync, writing
 from mpixfel.model import tables
 
 # Internal columns of /events in a segment: position in the run's selection, and bytes of the pool.
 SEGMENT_EVENT = np.dtype(tables.EVENT.descr + [("position", "i8"), ("first_text", "i8"), ("n_text", "i4")])
 RAGGED = {"peaks": tables.PEAK_COLUMNS, "reflections": tables.REFLECTION_COLUMNS}
 CHUNK_ROWS = 1 << 16
-WRITE_LIMIT_S = float(os.environ.get("MPIXFEL_WRITE_LIMIT_S", "600"))
-SPARE_BYTES = 1 << 24   # for what HDF5 adds, and for run.h5
 NAME = re.compile(r"^(\d{5,})\.h5$")
 
 
@@ -95,54 +91,6 @@ def write_segment(folder, number, piece, comm, storage, before_publishing=lambda
             sync(final.parent)
     comm.barrier()
     return final
-
-
-class CannotWrite(OSError):
-    """A file of the run cannot be written, and HDF5 may be left in a state in which the program had better end at once.
-
-    Other ranks may wait in a collective call, and the file cannot be closed. What was written and renamed before is whole.
-    """
-
-
-def cannot_write(why, path):
-    """What to tell of it."""
-    return MpixfelError(f"cannot be written: {why}", str(path), "make room, then --resume goes on from what is written")
-
-
-@contextlib.contextmanager
-def writing(path, comm):
-    """Turns what HDF5 or the disk cannot write into `CannotWrite`.
-
-    Some errors do not even come back from a collective call: a write that lasts longer than any ends the program.
-    """
-    if comm.size > 1:
-        faulthandler.dump_traceback_later(WRITE_LIMIT_S, exit=True, file=sys.__stderr__)
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and not str(error).startswith("Unable to"):
-            raise
-        raise CannotWrite(str(cannot_write(error, path))) from error
-    finally:
-        if comm.size > 1:
-            faulthandler.cancel_dump_traceback_later()
-
-
-def refuse_full_disk(path, n_bytes, comm):
-    """Raise `MpixfelError` on all ranks where the disk has no room for what they hold; collective."""
-    need = comm.allreduce(n_bytes)
-    error = None
-    if comm.rank == 0:
-        try:
-            disk = os.statvfs(path.parent)
-            free = disk.f_bavail * disk.f_frsize
-            if free < need + SPARE_BYTES:
-                error = f"the disk is full: {need / 1e6:.0f} MB are to be written, {free / 1e6:.0f} MB are free"
-        except OSError as caught:
-            error = str(caught)
-    error = comm.bcast(error, root=0)
-    if error:
-        raise cannot_write(error, path)
 
 
 def placed(piece, comm):
@@ -267,15 +215,6 @@ def summed(stats, comm):
         parts = [a for a in comm.allgather(stats.get(name)) if a is not None]
         found[name] = np.sum(parts, axis=0)
     return found
-
-
-def sync(path):
-    """fsync a file or a directory."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_rows(path):
