@@ -148,17 +148,17 @@ class Schedule:
             start, stop = self.pool.take(self._limit())
             self.handed[worker] += stop - start
             self._send(worker, WORK, start, stop)
+        if self.sums[STOP] or (self.end is not None and self.end(self.sums)):
+            self.stopped = True
+            return heard
         moment = time.perf_counter()
-        if self.sums[STOP] or moment - self.looked >= self.pause:
+        if moment - self.looked >= self.pause:
             self.looked = moment
             self._look()
         return heard
 
     def _look(self):
-        """What need not be asked at each event: whether to end, to flush, to tell."""
-        if self.sums[STOP] or (self.end is not None and self.end(self.sums)):
-            self.stopped = True
-            return
+        """What need not be asked at each event: whether to flush, to tell."""
         if self.flush_due is not None and self.flush_due(self.sums, self.known.max(axis=0)):
             self._ring(FLUSH)
             self._flush()
