@@ -11,7 +11,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 RUN = 4              # pixels that are sampled together
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def gather(image, start, out):
     """Runs of pixels of the flat `image` from each of `start` (n,) on into `out` (n, RUN); negative: all NaN.
 
@@ -22,7 +22,7 @@ def gather(image, start, out):
             out[i, k] = image[start[i] + k] if start[i] >= 0 else np.float32(np.nan)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _moments(values, centre, low, high):
     """Count, sum and sum of squares of (value - centre) of the values between two bounds; NaN stays outside."""
     n, s1, s2 = ZERO, ZERO, ZERO
@@ -35,7 +35,7 @@ def _moments(values, centre, low, high):
     return n, s1, s2
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def clipped_moments(values, centre, n_sigma, quantum, n_rounds, out):
     """Mean and variance of each box's sample, clipped at `n_sigma` standard deviations plus `quantum`.
 
@@ -47,7 +47,7 @@ def clipped_moments(values, centre, n_sigma, quantum, n_rounds, out):
         Sampled pixels of each box; NaN where bad.
     centre : float32
         Subtracted before squaring, so that a pedestal costs no precision.
-    out : (B, 3) float32
+    out : (3, B) float32
         Pixels kept, their mean, and their variance (over n - 1). Fewer than two pixels: all zero.
     """
     for b in range(values.shape[0]):
@@ -65,66 +65,78 @@ def clipped_moments(values, centre, n_sigma, quantum, n_rounds, out):
             variance = max((s2 - s1 * mean) / (n - ONE), ZERO)
             reach = n_sigma * np.sqrt(variance) + quantum
             low, high = centre + mean - reach, centre + mean + reach
-        out[b, 0], out[b, 1], out[b, 2] = n, mean + centre if n > 0 else ZERO, variance
+        out[0, b], out[1, b], out[2, b] = n, mean + centre if n > 0 else ZERO, variance
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def pool(boxes, first, grid, out):
-    """Pool each box with its neighbours on the same panel: (B, 3) count, mean, variance within boxes.
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def pool(boxes, first, grid, least, out):
+    """Pool each box with its neighbours on the same panel: (3, B) count, mean, variance within boxes.
 
-    `grid` (P, 2) holds ny, nx. A box whose neighbourhood knows nothing gets count 0.
+    `grid` (P, 2) holds ny, nx. Even an empty neighbourhood may hold what one more photon in its sample would be: no
+    variance is below `least` over the count. A box whose neighbourhood knows nothing gets count 0.
     """
     for p in range(first.size):
         ny, nx = grid[p, 0], grid[p, 1]
         for y in range(ny):
             for x in range(nx):
-                n, s1, s2, free = ZERO, ZERO, ZERO, ZERO
+                n, s1, s2, known = ZERO, ZERO, ZERO, ZERO
                 for j in range(max(y - 1, 0), min(y + 2, ny)):
                     for i in range(max(x - 1, 0), min(x + 2, nx)):
-                        b = first[p] + j * nx + i
-                        if boxes[b, 0] > 0:
-                            n += boxes[b, 0]
-                            s1 += boxes[b, 0] * boxes[b, 1]
-                            free += boxes[b, 0] - ONE
-                            s2 += boxes[b, 2] * (boxes[b, 0] - ONE)
-                b = first[p] + y * nx + x
-                out[b, 0] = n
-                out[b, 1] = s1 / n if n > 0 else ZERO
-                out[b, 2] = s2 / free if n > 0 else ZERO
+                        b = np.uint64(first[p] + j * nx + i)
+                        count = boxes[0, b]
+                        some = ONE if count > ZERO else ZERO
+                        n += count
+                        known += some
+                        s1 += count * boxes[1, b]
+                        s2 += boxes[2, b] * (count - some)
+                b = np.uint64(first[p] + y * nx + x)
+                out[0, b] = n
+                out[1, b] = s1 / n if n > ZERO else ZERO
+                out[2, b] = max(s2 / max(n - known, ONE), least / max(n, ONE))
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def profile(values, boxes, n_sigma, quantum, bins, out):
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def _run_sums(values, b, mean, reach, runs):
+    """Sum and count over each run of box b of the distance from the mean, at most `reach`, into runs (2, m / RUN)."""
+    for i in range(np.uint64(runs.shape[1])):
+        total, count = ZERO, ZERO
+        for k in range(np.uint64(RUN)):
+            v = values[b, np.uint64(RUN) * i + k] - mean
+            good = v == v
+            v = min(max(v, -reach), reach)
+            total += v if good else ZERO
+            count += ONE if good else ZERO
+        runs[0, i], runs[1, i] = total, count
+
+
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def profile(values, boxes, n_sigma, quantum, bins, runs, out):
     """Sum and count, for each ring, of the samples' distance from their box's mean in standard deviations.
 
     Parameters
     ----------
     values : (B, m) float32
-    boxes : (B, 3) float32
+    boxes : (3, B) float32
         Count, mean and variance of each box; samples beyond `n_sigma` deviations plus `quantum` count as that far off:
         a bright ring must be seen, and a spot not mistaken for one.
     bins : (B, m / RUN) int32
         Ring of each run of samples.
+    runs : (2, m / RUN) float32, work space
     out : (n, 2) float32
     """
     out[:] = ZERO
     for b in range(values.shape[0]):
-        deviation = np.sqrt(boxes[b, 2])
-        if boxes[b, 0] == 0 or deviation == 0:
+        deviation = np.sqrt(boxes[2, b])
+        if boxes[0, b] == 0 or deviation == 0:
             continue
-        reach, scale = n_sigma * deviation + quantum, ONE / deviation
+        _run_sums(values, np.uint64(b), boxes[1, b], n_sigma * deviation + quantum, runs)
+        scale = ONE / deviation
         for i in range(bins.shape[1]):
-            total, count = ZERO, ZERO
-            for k in range(RUN):
-                v = values[b, RUN * i + k] - boxes[b, 1]
-                if v == v:
-                    total += min(max(v, -reach), reach)
-                    count += ONE
-            out[bins[b, i], 0] += total * scale
-            out[bins[b, i], 1] += count
+            out[bins[b, i], 0] += runs[0, i] * scale
+            out[bins[b, i], 1] += runs[1, i]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def tally(image, shape, first, grid, mean, bar, seen, above, out):
     """Count, pixel by pixel, how often it was good, above its box's mean, and far above: into uint16 maps.
 
@@ -150,24 +162,25 @@ def tally(image, shape, first, grid, mean, bar, seen, above, out):
                         out[p, s, f] += v > limit
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def third(boxes, low, high):
-    """Average mean and variance of the boxes (B, 3) with low <= mean <= high, without those that hold spots.
+    """Average mean and variance of the boxes (3, B) with low <= mean <= high, without those that hold spots.
 
     Boxes hold spots whose variance stands out by three standard deviations, twice over.
     """
-    limit, mean, variance = np.inf, 0.0, 0.0
+    limit, mean, variance = np.float32(np.inf), 0.0, 0.0
     for _ in range(3):
         n, s1, v1, v2 = 0.0, 0.0, 0.0, 0.0
-        for b in range(boxes.shape[0]):
-            v = np.float64(boxes[b, 2])
-            if boxes[b, 0] > 1 and low <= boxes[b, 1] <= high and v <= limit:
-                n += 1
-                s1 += boxes[b, 1]
-                v1 += v
-                v2 += v * v
+        for b in range(np.uint64(boxes.shape[1])):
+            m, v = boxes[1, b], boxes[2, b]
+            good = (boxes[0, b] > ONE) & (m >= low) & (m <= high) & (v <= limit)
+            n += 1.0 if good else 0.0
+            m, v = np.float64(m if good else ZERO), np.float64(v if good else ZERO)
+            s1 += m
+            v1 += v
+            v2 += v * v
         if n == 0:
             break
         mean, variance = s1 / n, v1 / n
-        limit = variance + 3 * np.sqrt(max(v2 / n - variance * variance, 0.0))
+        limit = np.float32(variance + 3 * np.sqrt(max(v2 / n - variance * variance, 0.0)))
     return mean, variance

@@ -8,7 +8,7 @@ STEP, STEPS = 3, 12      # 3 x 3 sums side by side, so many in each direction
 FEWEST = 8               # of them that tell what is usual
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _patch(image, shape, p, s, f):
     """Mean and number of the good pixels of the 3 x 3 around (s, f)."""
     n, total = 0, 0.0
@@ -21,7 +21,7 @@ def _patch(image, shape, p, s, f):
     return total / max(n, 1), n
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _usual(image, shape, p, s, f, along_ss, sums):
     """Median of the patches' means along one edge, and the variance per pixel that their upper half would need."""
     found, pixels = 0, 0
@@ -46,7 +46,7 @@ def _usual(image, shape, p, s, f, along_ss, sums):
     return median, spread * spread * pixels / found
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def along_edges(image, shape, panel, s, f, sums, out):
     """What is usual around summits on edges, along these edges.
 

@@ -17,10 +17,8 @@ def scattering_vectors(geometry, panel, fs, ss, wavelength_angstrom):
     fs, ss : (n,) float, pixels from the corner of the panel's first pixel
     wavelength_angstrom : float
     """
-    panel = np.ascontiguousarray(panel, dtype=np.int64)
-    q = np.empty((panel.size, 3))
-    fill_scattering_vectors(geometry, panel, np.ascontiguousarray(fs, dtype=np.float64),
-                            np.ascontiguousarray(ss, dtype=np.float64), 1.0 / wavelength_angstrom, q)
+    q = np.empty((len(panel), 3))
+    fill_scattering_vectors(geometry, *points(panel, fs, ss), 1.0 / wavelength_angstrom, q)
     return q
 
 
@@ -41,6 +39,26 @@ def project(geometry, q, wavelength_angstrom):
     return panel, fs, ss
 
 
+def lengths_of_q(geometry, panel, fs, ss, wavelength_angstrom):
+    """(n,) 1/angstrom: lengths of the scattering vectors of points, given as to `scattering_vectors`."""
+    out = np.empty(len(panel))
+    fill_lengths_of_q(geometry, *points(panel, fs, ss), 1.0 / wavelength_angstrom, out)
+    return out
+
+
+def radii(geometry, panel, fs, ss, rounded=False):
+    """(n,) pixels: distances of points from the beam, see `fill_radii`."""
+    out = np.empty(len(panel))
+    fill_radii(geometry, *points(panel, fs, ss), rounded, out)
+    return out
+
+
+def points(panel, fs, ss):
+    """Panels and places as kernels take them."""
+    return (np.ascontiguousarray(panel, np.int64), np.ascontiguousarray(fs, np.float64),
+            np.ascontiguousarray(ss, np.float64))
+
+
 def panel_inverses(geometry):
     """(P, 3, 3) inverses of the matrices with columns fs_axis, ss_axis, origin.
 
@@ -54,15 +72,52 @@ def panel_inverses(geometry):
 def fill_scattering_vectors(geometry, panel, fs, ss, k0, q):
     """Fill q (n, 3); k0 = 1 / wavelength."""
     for i in range(panel.size):
-        p = panel[i]
-        x = geometry.origin[p, 0] + fs[i] * geometry.fs_axis[p, 0] + ss[i] * geometry.ss_axis[p, 0]
-        y = geometry.origin[p, 1] + fs[i] * geometry.fs_axis[p, 1] + ss[i] * geometry.ss_axis[p, 1]
-        z = geometry.origin[p, 2] + fs[i] * geometry.fs_axis[p, 2] + ss[i] * geometry.ss_axis[p, 2]
+        x, y, z = point_on_panel(geometry, panel[i], fs[i], ss[i])
         scale = k0 / np.sqrt(x * x + y * y + z * z)
         q[i, 0] = x * scale
         q[i, 1] = y * scale
         # z / r - 1 loses digits at small angles: -(x^2 + y^2) / (r (r + z)) is the same number.
         q[i, 2] = -(x * x + y * y) * scale / (k0 / scale + z) if z > 0 else z * scale - k0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def point_on_panel(geometry, p, fs, ss):
+    """(x, y, z) of a point of panel p, metres."""
+    return (geometry.origin[p, 0] + fs * geometry.fs_axis[p, 0] + ss * geometry.ss_axis[p, 0],
+            geometry.origin[p, 1] + fs * geometry.fs_axis[p, 1] + ss * geometry.ss_axis[p, 1],
+            geometry.origin[p, 2] + fs * geometry.fs_axis[p, 2] + ss * geometry.ss_axis[p, 2])
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def length_of_q(geometry, p, fs, ss, k0):
+    """Length of the scattering vector of a point of panel p; k0 = 1 / wavelength."""
+    x, y, z = point_on_panel(geometry, p, fs, ss)
+    r = np.sqrt(x * x + y * y + z * z)
+    # z - r loses digits near the beam: -(x^2 + y^2) / (r + z) is the same number.
+    along = (x * x + y * y) / (r + z) if z > 0.0 else r - z
+    return k0 * np.sqrt(x * x + y * y + along * along) / r
+
+
+@njit(cache=True, error_model="numpy")
+def fill_lengths_of_q(geometry, panel, fs, ss, k0, out):
+    """Fill out (n,) with `length_of_q` of points."""
+    for i in range(panel.size):
+        out[i] = length_of_q(geometry, panel[i], fs[i], ss[i], k0)
+
+
+@njit(cache=True, error_model="numpy")
+def fill_radii(geometry, panel, fs, ss, rounded, out):
+    """Fill out (n,) with how far from the beam, in pixels of the first panel, rays to points meet a plane at the panels'
+    mean distance; `rounded`: of the whole pixel there."""
+    axis, other, distance = geometry.fs_axis[0], geometry.ss_axis[0], np.mean(geometry.origin[:, 2])
+    pixel = np.sqrt(np.sqrt(axis[0] ** 2 + axis[1] ** 2 + axis[2] ** 2) * np.sqrt(other[0] ** 2 + other[1] ** 2 + other[2] ** 2))
+    for i in range(panel.size):
+        x, y, z = point_on_panel(geometry, panel[i], fs[i], ss[i])
+        scale = distance / (z * pixel)
+        x, y = x * scale, y * scale
+        if rounded:
+            x, y = np.rint(x), np.rint(y)
+        out[i] = np.sqrt(x * x + y * y)
 
 
 @njit(cache=True, error_model="numpy", inline="always")

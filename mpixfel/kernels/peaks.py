@@ -3,21 +3,9 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels import FASTMATH
+from mpixfel.kernels.surroundings import level, surroundings
 
-GUARD = 6           # half width of the square from which a peak's own background is taken
-NEAR, FAR = 3, 8    # the reach of the arms along which a peak is compared with its neighbourhood, pixels
-
-
-def _arms(n_directions=16):
-    """(16, 6, 3, 2) pixel offsets (ss, fs): arms all around, their columns outwards, the pixels across a column."""
-    angle = np.arange(n_directions)[:, None, None] * (2 * np.pi / n_directions)
-    along, across = np.arange(NEAR, FAR + 1)[None, :, None], np.arange(-1, 2)[None, None, :]
-    ss = along * np.sin(angle) + across * np.cos(angle)
-    fs = along * np.cos(angle) - across * np.sin(angle)
-    return np.rint(np.stack([ss, fs], axis=-1)).astype(np.int64)
-
-
-ARMS = _arms()
+NOBODY = 1 << 30
 
 SUMMIT = np.dtype([
     ("at", "i8"),             # flat index of the highest 3 x 3 sum
@@ -35,7 +23,7 @@ SUMMIT = np.dtype([
 ])
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _place(at, n_ss, n_fs):
     """Panel, ss, fs of a flat index."""
     p = at // (n_ss * n_fs)
@@ -44,13 +32,13 @@ def _place(at, n_ss, n_fs):
     return p, s, rest - s * n_fs
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def box_at(p, s, f, first, grid, shape):
     """The background box that holds pixel (p, s, f)."""
     return first[p] + (s * grid[p, 0] // shape[p, 0]) * grid[p, 1] + f * grid[p, 1] // shape[p, 1]
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _root(label, parent):
     while parent[label] != label:
         parent[label] = parent[parent[label]]
@@ -58,7 +46,7 @@ def _root(label, parent):
     return label
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def divide(index, value, order, shape, first, grid, variance, quantum, owner, place, parent, seeds):
     """Divide the pixels that stand out among their summits (watershed), and drown summits that noise may have made.
 
@@ -87,27 +75,28 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pl
         Number of summits.
     """
     n_ss, n_fs = owner.shape[1], owner.shape[2]
-    n = 0
+    n, parent[0] = 0, 0
     for k in range(order.size):
         v = value[order[k]]
         p, s, f = _place(index[order[k]], n_ss, n_fs)
         place[order[k], 0], place[order[k], 1], place[order[k], 2] = p, s, f
-        best = 0
+        best, worst = NOBODY, 0       # without branches: which neighbours have owners cannot be foreseen
         for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
             for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
-                if owner[p, j, i] != 0:
-                    other = _root(owner[p, j, i], parent)
-                    best = other if best == 0 else min(best, other)      # earlier labels belong to higher summits
-        for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
-            for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
-                if owner[p, j, i] != 0 and owner[p, j, i] != best:
-                    other = _root(owner[p, j, i], parent)
-                    if other != best:
-                        q, t, g = place[seeds[other - 1]]
-                        noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
-                        if value[seeds[other - 1]] - v < 2.0 * noise:
-                            parent[other] = best
-        if best == 0:
+                label = _root(owner[p, j, i], parent)
+                best = min(best, label if label > 0 else NOBODY)         # earlier labels belong to higher summits
+                worst = max(worst, label)
+        if best < worst:
+            for j in range(max(s - 1, 0), min(s + 2, shape[p, 0])):
+                for i in range(max(f - 1, 0), min(f + 2, shape[p, 1])):
+                    if owner[p, j, i] != 0 and owner[p, j, i] != best:
+                        other = _root(owner[p, j, i], parent)
+                        if other != best:
+                            q, t, g = place[seeds[other - 1]]
+                            noise = np.sqrt(2.0 * quantum * v + 18.0 * variance[box_at(q, t, g, first, grid, shape)])
+                            if value[seeds[other - 1]] - v < 2.0 * noise:
+                                parent[other] = best
+        if best == NOBODY:
             seeds[n] = order[k]
             n += 1
             best = n
@@ -116,7 +105,7 @@ def divide(index, value, order, shape, first, grid, variance, quantum, owner, pl
     return _renumber(place[:index.size], n, owner, parent, seeds)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _renumber(place, n, owner, parent, seeds):
     kept = 0
     for label in range(1, n + 1):
@@ -133,7 +122,7 @@ def _renumber(place, n, owner, parent, seeds):
     return kept
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def forget(index, owner):
     """Undo `divide`, so that the map can be used again."""
     flat = owner.reshape(-1)
@@ -141,72 +130,7 @@ def forget(index, owner):
         flat[index[i]] = 0
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def _surroundings(image, owner, shape, p, s, f, low, high):
-    """Mean of the free pixels of the square around (s, f) whose values lie between two bounds, and their number.
-
-    Also the largest pixel of the square at three pixels or more from its centre, free or not.
-    """
-    n, total, top = 0, 0.0, -np.inf
-    for j in range(max(s - GUARD, 0), min(s + GUARD + 1, shape[p, 0])):
-        for i in range(max(f - GUARD, 0), min(f + GUARD + 1, shape[p, 1])):
-            v = image[p, j, i]
-            if abs(j - s) <= 2 and abs(i - f) <= 2:
-                continue
-            top = max(top, v) if v == v else top
-            if owner[p, j, i] == 0 and v >= low and v <= high:
-                n += 1
-                total += v
-    return total / max(n, 1), n, top
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def _arm(image, shape, p, s, f, k, columns):
-    """Lower median over the columns of arm `k` of their mean pixel; inf where the panel or the good pixels end.
-
-    A neighbouring peak covers less than half of the columns, a ring or streak all of them.
-    """
-    n = 0
-    inside = FAR + 1 <= s < shape[p, 0] - FAR - 1 and FAR + 1 <= f < shape[p, 1] - FAR - 1
-    for c in range(FAR - NEAR + 1):
-        count, total = 0, 0.0
-        for i in range(3):
-            t, g = s + ARMS[k, c, i, 0], f + ARMS[k, c, i, 1]
-            if inside or (0 <= t < shape[p, 0] and 0 <= g < shape[p, 1]):
-                v = image[p, t, g]
-                if v == v:
-                    count += 1
-                    total += v
-        if count > 0:
-            mean, b = total / count, n - 1
-            while b >= 0 and columns[b] > mean:
-                columns[b + 1] = columns[b]
-                b -= 1
-            columns[b + 1] = mean
-            n += 1
-    return columns[(n - 1) // 2] if n > 2 else np.inf
-
-
-@njit(cache=True, fastmath=FASTMATH)
-def _level(image, shape, p, s, f, columns, arms):
-    """What (s, f) would be without its peak, at most: on a bright line, or at the edge of a bright area.
-
-    A line is as bright as the darker of two opposite arms, an area as the darkest of five neighbouring ones; the
-    brightest of them counts. `columns` (FAR - NEAR + 1,) and `arms` (16,) are work space.
-    """
-    n, level = arms.size, -np.inf
-    for k in range(n):
-        arms[k] = _arm(image, shape, p, s, f, k, columns)
-    for k in range(n):
-        line = min(arms[k], arms[(k + n // 2) % n])
-        area = min(min(arms[k - 2], arms[k - 1]), min(arms[k], min(arms[(k + 1) % n], arms[(k + 2) % n])))
-        for found in (line, area):
-            if level < found < np.inf:
-                level = found
-    return level
-
-
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _add(row, v, ds, df):
     """One pixel more; moments are sums until `_finish`."""
     row["intensity"] += v
@@ -219,7 +143,7 @@ def _add(row, v, ds, df):
     row["mff"] += v * df * df
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _finish(row):
     total = row["intensity"]
     if total > 0:
@@ -230,8 +154,8 @@ def _finish(row):
         row["mff"] = row["mff"] / total - row["df"] * row["df"]
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, variance, quantum, out):
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, variance, quantum, work, out):
     """Measure the peaks that `divide` has found: each owns the pixels given to it, and the 3 x 3 around its summit.
 
     Parameters
@@ -243,15 +167,16 @@ def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, 
         Positions in `index` of the summits.
     mean, variance : (B,) float32
         Background of the boxes.
+    work
+        See `surroundings.patches`.
     out : (n,) SUMMIT, zeroed
     """
-    columns, arms = np.empty(FAR - NEAR + 1), np.empty(ARMS.shape[0])
     for k in range(seeds.size):
         row = out[k]
         p, s, f = place[seeds[k]]
         b = box_at(p, s, f, first, grid, shape)
         reach = 4.0 * np.sqrt(variance[b]) + 3.0 * quantum
-        background, n, top = _surroundings(image, owner, shape, p, s, f, mean[b] - reach, mean[b] + reach)
+        background, n, top = surroundings(image, owner, shape, p, s, f, mean[b] - reach, mean[b] + reach, quantum, work)
         row["background"] = background if n >= 16 else mean[b]
         row["at"], row["panel"], row["s"], row["f"], row["box"] = index[seeds[k]], p, s, f, b
         row["height"], row["n_background"] = value[seeds[k]], n
@@ -267,7 +192,7 @@ def measure(image, owner, index, value, place, seeds, shape, first, grid, mean, 
         # No line is brighter than the brightest pixel around: a peak far above that needs no look at lines.
         rise = max(top - row["background"], 0.0)
         far = 9 * rise + 12 * (np.sqrt(9 * (variance[b] + quantum * rise)) + quantum)
-        row["level"] = row["background"] if row["core"] > far else _level(image, shape, p, s, f, columns, arms)
+        row["level"] = row["background"] if row["core"] > far else level(image, shape, p, s, f, work)
     for m in range(index.size):
         p, s, f = place[m]
         k = owner[p, s, f] - 1

@@ -11,7 +11,10 @@ GUESSED = 2048       # pixels for the first guess
 
 
 class Background(NamedTuple):
-    """Mean and variance per pixel of every box (B,) float32, and the size of one photon, all in the image's units."""
+    """Mean and variance per pixel of every box (B,) float32, and the size of one photon, all in the image's units.
+
+    The arrays last until the next image.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
@@ -32,7 +35,7 @@ class Boxes:
         self.start = np.ascontiguousarray(self.sample[:, ::kernel.RUN]).reshape(-1)
         self.values = np.empty(self.sample.shape, np.float32)
         self.stride = max(1, self.values.size // GUESSED) | 1
-        self.own, self.pooled = (np.zeros((len(self.sample), 3), np.float32) for _ in range(2))
+        self.own, self.pooled = (np.zeros((3, len(self.sample)), np.float32) for _ in range(2))
 
     def _samples(self, good):
         """(B, SAMPLES) flat indices in runs, spread evenly but irregularly over the good pixels of each box; -1: none.
@@ -63,11 +66,8 @@ class Boxes:
         centre, quantum = first_guess(self.values.reshape(-1)[::self.stride])
         kernel.clipped_moments(self.values, np.float32(centre), np.float32(4), np.float32(3 * quantum), 6, self.own)
         quantum = slope_quantum(self.own)
-        kernel.pool(self.own, self.first, self.grid, self.pooled)
-        # An empty neighbourhood may still hold what one more photon in its sample would be.
-        floor = np.float32(quantum ** 2) / np.maximum(self.pooled[:, 0], 1)
-        self.pooled[:, 2] = np.maximum(self.pooled[:, 2], floor)
-        return Background(self.pooled[:, 1].copy(), self.pooled[:, 2].copy(), quantum)
+        kernel.pool(self.own, self.first, self.grid, np.float32(quantum ** 2), self.pooled)
+        return Background(self.pooled[1], self.pooled[2], quantum)
 
 
 def first_guess(values):
@@ -87,20 +87,20 @@ def first_guess(values):
 
 
 def slope_quantum(boxes):
-    """The size of one photon in the image's units: how the variance of boxes (B, 3) grows with their mean.
+    """The size of one photon in the image's units: how the variance of boxes (3, B) grows with their mean.
 
     Means of the upper and the lower third (Bartlett, Biometrics 5 (1949) 207). Where the background is flat, the
     chance correlation of mean and variance in small samples gives the ratio of third to second cumulant, which is the
     quantum as well. Close to 1, the gain is taken to be what the geometry says.
     """
-    means = boxes[boxes[:, 0] > 1, 1]
+    means = boxes[1, boxes[0] > 1]
     if len(means) < 12:
         return 1.0
     n = len(means) - len(means) // 20            # the brightest may hold spots
     means.partition((n // 3, n - n // 3, n - 1))
     (low, low_variance), (high, high_variance) = (
-        kernel.third(boxes, -np.inf, means[n // 3]), kernel.third(boxes, means[n - n // 3], means[n - 1]))
+        kernel.third(boxes, np.float32(-np.inf), means[n // 3]), kernel.third(boxes, means[n - n // 3], means[n - 1]))
     quantum = (high_variance - low_variance) / (high - low) if high > low else 1.0
     if not quantum > 0:
-        quantum = float(np.sqrt(np.median(boxes[:, 2]))) * 0.1 or 1.0
+        quantum = float(np.sqrt(np.median(boxes[2]))) * 0.1 or 1.0
     return 1.0 if 0.75 < quantum < 1.35 else quantum

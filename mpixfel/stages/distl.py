@@ -15,6 +15,7 @@ import numpy as np
 from mpixfel.errors import MpixfelError
 from mpixfel.kernels import distl as kernel
 from mpixfel.kernels import distl_ice, distl_maxima, distl_spots
+from mpixfel.kernels.geometry import radii
 from mpixfel.model import tables
 from mpixfel.stages import distl_screen
 from mpixfel.stages.check import check_options
@@ -22,7 +23,7 @@ from mpixfel.stages.distl_boxes import make_boxes
 from mpixfel.stages.distl_screen import ICE_WIDTH
 from mpixfel.stages.interface import option
 from mpixfel.stages.peak_table import resolution
-from mpixfel.stages.rings import beam_radius, moved
+from mpixfel.stages.rings import moved
 
 ROOM, MAX_SPOTS, MAX_AREA = 1 << 20, 1 << 16, 1 << 14
 ICE_RANGE_ANGSTROM = (8.0, 1.0)        # from, to
@@ -77,7 +78,7 @@ class Distl:
         data, gain, low = prepared.data(image, shot)
         spots, icy = prepared.spots(data, low, shot)
         spots = distl_screen.screen(spots, self)
-        radius = beam_radius(shot.geometry, spots["panel"], spots["s"], spots["f"]) * prepared.pixel_mm
+        radius = radii(shot.geometry, spots["panel"], spots["f"], spots["s"]) * prepared.pixel_mm
         keep = distl_screen.choose(self, spots, radius, np.flatnonzero(icy) * ICE_WIDTH * prepared.pixel_mm,
                                    prepared.view(shot))
         table = peak_rows(spots[keep], gain)
@@ -148,7 +149,7 @@ class Prepared:
         self.rings = np.empty(self.stack, np.uint16)
         self.corner_mm = 0.0
         for p in range(len(self.shape)):
-            radius = beam_radius(geometry, np.full(len(ss), p), ss + half, fs + half, options.legacy_distl)
+            radius = radii(geometry, np.full(len(ss), p), fs + half, ss + half, options.legacy_distl)
             on = (ss < self.shape[p, 0]) & (fs < self.shape[p, 1])
             self.corner_mm = max(self.corner_mm, float(radius[on].max()) * self.pixel_mm)
             self.rings[p] = np.minimum(radius / ICE_WIDTH, 65535).astype(np.uint16).reshape(self.stack[1:])

@@ -31,9 +31,9 @@ def observe_pixels(image, watch):
     """Integer maps of one `Image`: seen, above, out (P, SS, FS) uint16; expected, mean, variance (B,) int64, in 1/1000."""
     background = watch.boxes.background(image.photons)
     maps = {name: np.zeros(image.photons.shape, np.uint16) for name in ("seen", "above", "out")}
-    bar = background.mean + OUTLIER.bar(background.variance.astype(float), background.quantum)
+    bar = background.mean + OUTLIER.bar(background.variance, background.quantum)
     tally(image.photons, watch.boxes.shape, watch.boxes.first, watch.boxes.grid, background.mean,
-          bar.astype(np.float32), maps["seen"], maps["above"], maps["out"])
+          bar, maps["seen"], maps["above"], maps["out"])
     values = watch.boxes.values
     share = (values > background.mean[:, None]).sum(axis=1) / np.maximum(np.isfinite(values).sum(axis=1), 1)
     boxes = {"expected": share, "mean": background.mean, "variance": background.variance}

@@ -2,6 +2,7 @@
 import numpy as np
 
 from mpixfel.kernels import background as kernel
+from mpixfel.kernels.geometry import radii
 
 WIDTH = 2.0          # width of a ring, pixels
 
@@ -17,18 +18,6 @@ def moved(old, new):
     return bool((np.abs(old.origin - new.origin) > tolerance).any())
 
 
-def beam_radius(geometry, panel, ss, fs, rounded=False):
-    """(n,) distance from the beam in pixels, at the panels' mean distance, of points ss, fs (corner 0) on `panel`.
-
-    `rounded` first rounds x and y to whole pixels.
-    """
-    at = (geometry.origin[panel] + np.asarray(fs)[:, None] * geometry.fs_axis[panel]
-          + np.asarray(ss)[:, None] * geometry.ss_axis[panel])
-    pixel = np.sqrt(np.linalg.norm(geometry.fs_axis[0]) * np.linalg.norm(geometry.ss_axis[0]))
-    x, y = (at[:, k] / at[:, 2] * geometry.origin[:, 2].mean() / pixel for k in (0, 1))
-    return np.hypot(np.rint(x), np.rint(y)) if rounded else np.hypot(x, y)
-
-
 class Rings:
     """Samples of the background boxes sorted into rings around the beam.
 
@@ -39,11 +28,7 @@ class Rings:
     def __init__(self, boxes):
         self.boxes = boxes
         self.geometry, self.bins, self.sums = None, None, None
-
-    @staticmethod
-    def radius(geometry, panel, ss, fs):
-        """Distance from the beam in pixels, for pixel numbers `ss`, `fs`."""
-        return beam_radius(geometry, panel, np.asarray(ss) + 0.5, np.asarray(fs) + 0.5)
+        self.runs = np.empty((2, boxes.values.shape[1] // kernel.RUN), np.float32)
 
     def _sort(self, geometry):
         """Give every sample its ring; again only when the geometry has changed by more than a pixel at 1000."""
@@ -52,7 +37,8 @@ class Rings:
         n_ss, n_fs = self.boxes.stack[1:]
         middle = np.maximum(self.boxes.start, 0) + kernel.RUN // 2      # a run has the ring of its middle
         panel, rest = np.divmod(middle, n_ss * n_fs)
-        bins = (self.radius(geometry, panel, *np.divmod(rest, n_fs)) / WIDTH).astype(np.int32)
+        ss, fs = np.divmod(rest, n_fs)
+        bins = (radii(geometry, panel, fs + 0.5, ss + 0.5) / WIDTH).astype(np.int32)
         self.bins = bins.reshape(len(self.boxes.values), -1)
         self.sums = np.empty((int(bins.max()) + 3, 2), np.float32)
         self.geometry = geometry
@@ -61,7 +47,7 @@ class Rings:
         """(n,) what each ring adds to the background, in standard deviations of a pixel; 0 where that may be chance."""
         self._sort(geometry)
         kernel.profile(self.boxes.values, self.boxes.pooled, np.float32(3), np.float32(quantum), self.bins,
-                       self.sums)
+                       self.runs, self.sums)
         total, count = self.sums.T
         least = np.maximum(total - 3 * np.sqrt(count), 0) / np.maximum(count, 1)
         wider = np.maximum(least, np.maximum(np.roll(least, 1), np.roll(least, -1)))

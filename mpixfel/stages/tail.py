@@ -2,6 +2,8 @@
 import numpy as np
 from scipy.special import gammainc
 
+from mpixfel.kernels.tail import MEANS, fill_reaches
+
 
 class Tail:
     """How far a Poisson variable must lie above its mean to be improbable, for any mean.
@@ -12,15 +14,16 @@ class Tail:
     """
 
     def __init__(self, probability):
-        self.means = np.geomspace(1e-6, 1e6, 481)
-        low, high = np.zeros_like(self.means), self.means + 40 * np.sqrt(self.means) + 60
+        low, high = np.zeros_like(MEANS), MEANS + 40 * np.sqrt(MEANS) + 60
         for _ in range(60):
             middle = 0.5 * (low + high)
-            likely = gammainc(middle, self.means) > probability
+            likely = gammainc(middle, MEANS) > probability
             low, high = np.where(likely, middle, low), np.where(likely, high, middle)
-        self.log_means, self.over = np.log(self.means), high - self.means
+        self.over = high - MEANS
 
-    def bar(self, variance, quantum):
-        """Least improbable excess over the mean, given the variance (array) and the quantum, in the image's units."""
-        mean = np.clip(variance / quantum ** 2, self.means[0], self.means[-1])
-        return quantum * np.interp(np.log(mean), self.log_means, self.over)
+    def bar(self, variance, quantum, factor=1.0):
+        """(n,) float32 least improbable excess over the mean, given the variance (n,) times a factor, and the quantum, in
+        the image's units."""
+        out = np.empty(len(variance), np.float32)
+        fill_reaches(self.over, variance, factor, quantum, out)
+        return out
