@@ -120,6 +120,8 @@ def unshuffle(shuffled, scratch, out, itemsize):
     transposed = scratch[:n]
     for j in range(itemsize):
         rows = shuffled[j * n:(j + 1) * n]
+        if itemsize > 1 and not _any(rows.view(np.uint64)):
+            continue                     # the higher bytes of counts: the plane is what it will be
         if columns % 8 == 0:
             _transpose_words(rows.view(np.uint64), transposed.view(np.uint64), columns // 8)
         else:
@@ -132,6 +134,15 @@ def unshuffle(shuffled, scratch, out, itemsize):
         _join4(shuffled, out.view(np.uint32), n)
     elif itemsize == 8:
         _join8(shuffled, out.view(np.uint64), n)
+
+
+@njit(cache=True)
+def _any(words):
+    """Whether any of (n,) uint64 is not 0."""
+    found = np.uint64(0)
+    for k in range(np.uint64(words.size)):
+        found |= words[k]
+    return found != 0
 
 
 @njit(cache=True)
