@@ -13,7 +13,7 @@ NEVER = np.float32(3.4028235e38)
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _clipped(values, low, high):
     """Count, sum and sum of squares of the values between two bounds (exclusive); NaN stays outside."""
     n, s1, s2 = ZERO, ZERO, ZERO
@@ -26,7 +26,7 @@ def _clipped(values, low, high):
     return n, s1, s2
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def radial_statistics(values, start, min_snr, floor, mean, sigma, upper):
     """Clipped mean, sigma and threshold of each radial bin.
 
@@ -58,7 +58,7 @@ def radial_statistics(values, start, min_snr, floor, mean, sigma, upper):
                 break
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def block_limits(first_bin, last_bin, level, upper, least, out):
     """The least threshold of each block of pixels, whose bins lie between two bounds (inclusive).
 
@@ -77,7 +77,7 @@ def block_limits(first_bin, last_bin, level, upper, least, out):
         out[i] = min(least[k, first_bin[i]], least[k, last_bin[i] + 1 - (1 << k)]) if k >= 0 else NEVER
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def candidates(image, limits, bins, upper, out):
     """Flat indices, ascending, of the pixels above the threshold of their bin; returns their number.
 
@@ -98,7 +98,7 @@ def candidates(image, limits, bins, upper, out):
     return n
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _fill(image, bins, upper, state, shape, p, s, f, pixels):
     """Flood fill, 8-connected, over pixels above their threshold; returns their number (may exceed the room)."""
     n_fs = image.shape[2]
@@ -118,7 +118,7 @@ def _fill(image, bins, upper, state, shape, p, s, f, pixels):
     return n
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _local_background(image, bins, upper, state, shape, p, s, f, reach):
     """Number, mean, sigma and largest of the pixels within `reach` of (s, f): below threshold, in no peak, not bad.
 
@@ -140,7 +140,7 @@ def _local_background(image, bins, upper, state, shape, p, s, f, reach):
     return n, mean, np.sqrt(max(s2 / max(n, 1) - mean * mean, 0.0)), largest
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _centre(image, pixels, n, n_fs, p, offset, absolute):
     """Weighted centre (ss, fs) of a peak's pixels; weights are value - offset, or their absolute values."""
     total, ss, fs = 0.0, 0.0, 0.0
@@ -154,7 +154,7 @@ def _centre(image, pixels, n, n_fs, p, offset, absolute):
     return (ss / total, fs / total) if total != 0 else (np.nan, np.nan)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def find(image, bins, mean, upper, shape, seeds, min_pixels, max_pixels, min_snr, reach, state, pixels, offset, out):
     """Peaks from `seeds` (n,) flat indices, ascending; pixels on a panel's outermost rows and columns start none.
 
@@ -213,7 +213,7 @@ def find(image, bins, mean, upper, shape, seeds, min_pixels, max_pixels, min_snr
     return found
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _clear(seeds, bins, shape, state):
     """Every pixel that was marked is a seed: all pixels above threshold are."""
     flat = state.reshape(-1)
