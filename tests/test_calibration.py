@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from small_detector import context_of, event_of, flat_context, panel
 
 from mpixfel.errors import BadData, MpixfelError
+from mpixfel.kernels import highs
 from mpixfel.model.constants import Constants
 from mpixfel.stages.calibration import Calibration
 
@@ -56,6 +57,37 @@ def test_panels_are_cut_out_masked_and_scaled_as_plain_numpy_does(seed, dtype, f
     np.testing.assert_allclose(photons, expected, rtol=3e-7)
     np.testing.assert_array_equal(saturated, expected_saturated)
     assert photons.dtype == np.float32 and np.isnan(sigma)
+
+
+@given(seed=st.integers(0, 2**32 - 1), gains=st.sampled_from(["none", "jungfrau"]),
+       sizes=st.lists(st.tuples(st.integers(1, 14), st.integers(1, 80)), min_size=1, max_size=3))
+def test_highs_are_those_of_the_image_that_is_made(seed, gains, sizes):
+    rng, at, panels = np.random.default_rng(seed), 0, []
+    for i, (ss, fs) in enumerate(sizes):
+        panels.append(panel(f"p{i}", (ss, fs), (at, int(rng.integers(0, 5))), max_adu=90.0, flag_equal=50.0))
+        at += ss
+    stack = context_of(*panels).detector.stack_shape
+    constants = Constants(np.zeros((1, 3, *stack), "f4"), np.ones(stack, "f4"), np.ones((1, 3, *stack), "f4"), unit="photon")
+    context = context_of(*panels, mask=rng.random(stack) < 0.01, constants=constants if gains == "jungfrau" else None)
+    stage = Calibration(gain_switching=gains, common_mode="none")
+    prepared = stage.prepare(context, with_highs=True)
+    for _ in range(2):
+        event = event_of(rng.integers(0, 100, (at + 1, 90)).astype(np.uint16))
+        image = stage(event, context.shot(event), prepared)
+        expected = highs.highs_of(stack)
+        highs.fill_highs(image.photons, prepared.tables.layout.shape, highs.room(stack), expected)
+        np.testing.assert_array_equal(image.highs, expected)
+
+
+def test_an_image_that_is_changed_once_more_has_no_highs():
+    context, event = flat_context(40), event_of(np.ones((40, 40), np.uint16))
+    counting = Calibration(photon_threshold=0.5, two_photon_threshold=1.5)
+    assert counting(event, context.shot(event), counting.prepare(context, with_highs=True)).highs is None
+    plain, masked = Calibration(), replace(event, masks=((0, np.zeros((40, 40), bool)),))
+    prepared = plain.prepare(context, with_highs=True)
+    assert plain(masked, context.shot(event), prepared).highs is None
+    assert plain(event, context.shot(event), prepared).highs is not None
+    assert plain(event, context.shot(event), plain.prepare(context)).highs is None
 
 
 def test_photons_are_counted_as_none_one_or_two_by_thresholds_in_adu():

@@ -1,5 +1,8 @@
 """Hits and peaks against truth: the simulated sets, and frames of rings, streaks and shadows without a crystal."""
+from dataclasses import replace
+
 import h5py
+import kernel_cases
 import numpy as np
 import pytest
 from powder_frames import FRAMES, frame_without_crystal
@@ -139,6 +142,16 @@ def test_rings_that_hold_far_more_peaks_than_others_are_crowded():
     bad = crowded(np.concatenate([crystal, ice]))
     assert bad[120:].mean() > 0.95 and bad[:120].mean() < 0.12
     assert not crowded(crystal).any()
+
+
+def test_highs_made_by_calibration_change_no_peak():
+    words, context = kernel_cases.small_image(np.random.default_rng(5))
+    finder, calibration, event = RobustFinder(), Calibration(), event_of(words)
+    prepared, shot = finder.prepare(context), context.shot(event)
+    with_them = calibration(event, shot, calibration.prepare(context, with_highs=True))
+    assert with_them.highs is not None
+    one, other = (finder(image, shot, prepared) for image in (with_them, replace(with_them, highs=None)))
+    assert len(one) > 5 and one.tobytes() == other.tobytes()
 
 
 def test_an_image_without_good_pixels_has_no_peaks():

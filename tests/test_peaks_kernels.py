@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from small_detector import context_of, panel
 
-from mpixfel.kernels import background, edges, peaks
+from mpixfel.kernels import background, edges, highs, peaks
 from mpixfel.kernels.screen import expand, room, screen
 from mpixfel.kernels.surroundings import patches
 from mpixfel.stages.boxes import Boxes, slope_quantum
@@ -137,9 +137,39 @@ def test_the_bar_scales_with_the_quantum():
 def test_boxes_are_interpolated_between_their_centres(seed, width, nx):
     boxes = np.random.default_rng(seed).random(nx).astype(np.float32)
     out = np.empty(256, np.float32)
-    expand(boxes, 0, nx, width, out, 0)
+    expand(boxes, 0, nx, width, out)
     at = (np.arange(width) + 0.5) * nx / width - 0.5
-    np.testing.assert_allclose(out[:width], np.interp(at, np.arange(nx), boxes), atol=3e-6)
+    expected = np.interp(at, np.arange(nx), boxes)
+    np.testing.assert_allclose(out, np.pad(expected, (1, 255 - width), mode="edge"), atol=3e-6)
+
+
+def highs_of_image(image, shape):
+    """Highs of all cells of an image."""
+    out = highs.highs_of(image.shape)
+    highs.fill_highs(image, shape, highs.room(image.shape), out)
+    return out
+
+
+def naive_high(image, row, column):
+    """The largest mean of 3 x 3 pixels, times nine, of a cell of one panel (ss, fs); NaN if any pixel is."""
+    best = []
+    for s in range(4 * row, min(4 * row + 4, image.shape[0])):
+        for f in range(32 * column, min(32 * column + 32, image.shape[1])):
+            best.append(9 * image[max(s - 1, 0):s + 2, max(f - 1, 0):f + 2].mean())
+    return max(best) if np.isfinite(best).all() else np.nan
+
+
+@given(seed=seeds, size=st.tuples(st.integers(1, 20), st.integers(1, 100)), pedestal=st.sampled_from([0.0, 500.0, -50.0]))
+def test_highs_are_the_largest_sums_of_cells(seed, size, pedestal):
+    rng = np.random.default_rng(seed)
+    image = np.full((2, 20, 100), np.nan, np.float32)
+    image[1, :size[0], :size[1]] = pedestal + rng.poisson(1.0, size)
+    image[1][rng.random((20, 100)) < 0.005] = np.nan
+    image[0] = rng.random((20, 100))
+    found = highs_of_image(image, np.array([(20, 100), size]))[1]
+    rows, columns = highs.cells(size)
+    expected = [[naive_high(image[1, :size[0], :size[1]].astype(float), row, c) for c in range(columns)] for row in range(rows)]
+    np.testing.assert_allclose(found[:rows, :columns], expected, rtol=1e-6, atol=1e-3)
 
 
 @given(seed=seeds, sizes=st.lists(st.tuples(st.integers(3, 20), st.integers(3, 150)), min_size=1, max_size=3),
@@ -155,7 +185,7 @@ def test_all_sums_above_the_threshold_are_found_and_no_others(seed, sizes, pedes
     grid, first = np.ones((len(sizes), 2), np.int64), np.arange(len(sizes))
     mean, threshold = np.full(len(sizes), pedestal + 1, np.float32), np.full(len(sizes), 5.5, np.float32)
     index, value = np.empty(image.size, np.int64), np.empty(image.size, np.float32)
-    n = screen(image, shape, first, grid, mean, threshold, room(stack[2], len(mean)), index, value)
+    n = screen(image, highs_of_image(image, shape), shape, first, grid, mean, threshold, room(stack[2], len(mean)), index, value)
     order = np.argsort(index[:n])
     excess = np.nan_to_num(image - pedestal - 1)
     sums = np.zeros(stack)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels import FASTMATH
+from mpixfel.kernels.highs import STRIP, fill_strip
 
 NAN = np.float32(np.nan)
 CHUNK = 64                           # pixels looked at together
@@ -28,6 +29,13 @@ class Layout(NamedTuple):
     bad_fs: np.ndarray       # (n_bad,) int32
 
 
+class Highs(NamedTuple):
+    """What `kernels.highs` makes of rows as they are converted."""
+
+    out: np.ndarray          # (P, rows, columns) float32; of no size where nobody wants them
+    work: tuple              # see `highs.room`
+
+
 class Maps(NamedTuple):
     """Constants per pixel, float32; (1, 1, 1, 1) or (1, 1, 1) where there are none."""
 
@@ -41,14 +49,14 @@ class Maps(NamedTuple):
 # unsigned: a signed one might be negative, and testing for that costs the vector code.
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _mask_row(layout, row, o, out):
     """Static bad pixels of detector row number `row`, whose pixels begin at out[o]."""
     for j in range(layout.bad_start[row], layout.bad_start[row + 1]):
         out[o + np.uint64(layout.bad_fs[j])] = NAN
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def outside(raw, r, n, low, high):
     """Whether any of raw[r:r + n] is below `low` or above `high`, all of one integer dtype."""
     least, most = raw[r], raw[r]
@@ -57,7 +65,7 @@ def outside(raw, r, n, low, high):
     return least < low or most > high
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def outside_real(raw, r, n, low, high):
     """`outside` for floating-point numbers; NaN counts as inside."""
     found = low * 0
@@ -66,7 +74,7 @@ def outside_real(raw, r, n, low, high):
     return found > 0
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _flag_row(raw, r, n, limits, saturation, o, out, saturated, n_saturated):
     """Bad values to NaN, saturated ones to the list; only rows that hold such values come here."""
     for i in range(np.uint64(n)):
@@ -81,8 +89,22 @@ def _flag_row(raw, r, n, limits, saturation, o, out, saturated, n_saturated):
     return n_saturated
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def convert(raw, panels, layout, maps, watch, real, scale, offset, out, saturated, n_saturated):
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs):
+    """Highs of the strips of panel p that are complete with row s."""
+    if highs.out.size == 0 or s % STRIP != 0 and s < height - 1:
+        return
+    first, at = p * n_ss * n_fs, p * highs.out.shape[1]
+    if s % STRIP == 0 and s > 0:
+        k = s // STRIP - 1
+        fill_strip(flat, first, n_fs, k * STRIP, height, width, highs.work, highs.out.reshape(-1), (at + k) * highs.out.shape[2])
+    if s == height - 1:
+        k = s // STRIP
+        fill_strip(flat, first, n_fs, k * STRIP, height, width, highs.work, highs.out.reshape(-1), (at + k) * highs.out.shape[2])
+
+
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def convert(raw, panels, layout, maps, watch, real, scale, offset, out, highs, saturated, n_saturated):
     """Convert the panels of one block of a detector with one gain: (raw - pedestal - offset) * factor * scale.
 
     Parameters
@@ -99,6 +121,7 @@ def convert(raw, panels, layout, maps, watch, real, scale, offset, out, saturate
     offset : (P, m, n) float32
         Common mode of each section of a panel, ADU.
     out : (P, SS, FS) float32, NaN in its padding
+    highs : Highs
     saturated : (room,) int64
         Flat indices, filled from `n_saturated` on.
 
@@ -142,10 +165,11 @@ def convert(raw, panels, layout, maps, watch, real, scale, offset, out, saturate
             strange = outside_real(words, r, width, low, high) if real else outside(words, r, width, low, high)
             if always or strange:
                 n_saturated = _flag_row(words, r, width, limits, saturation, o, flat, saturated, n_saturated)
+            _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs)
     return n_saturated
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _repair_jungfrau(words, r, n, pedestal, factor, scale, o, out, saturated, n_saturated):
     """Redo the pixels of a row that have left the first gain stage: 01 is the second, 11 the third, 10 makes no sense.
 
@@ -172,7 +196,7 @@ def _repair_jungfrau(words, r, n, pedestal, factor, scale, o, out, saturated, n_
     return n_saturated
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def _repair_agipd(words, gains, r, n, pedestal, factor, threshold, limit, scale, o, out, saturated, n_saturated):
     """Redo the pixels of a row whose gain word lies above the first threshold; above `limit` they are saturated."""
     for i in range(np.uint64(n)):
@@ -187,8 +211,8 @@ def _repair_agipd(words, gains, r, n, pedestal, factor, threshold, limit, scale,
     return n_saturated
 
 
-@njit(cache=True, fastmath=FASTMATH)
-def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out, saturated, n_saturated):
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out, highs, saturated, n_saturated):
     """`convert` for detectors that switch their gain pixel by pixel; `maps` hold three stages.
 
     JUNGFRAU has the stage in the two highest bits of its words. AGIPD sends a gain word for each pixel, `gains`
@@ -217,10 +241,11 @@ def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out
             else:
                 n_saturated = _repair_jungfrau(words, r, width, pedestal, factor, scale[p], o, flat, saturated,
                                                n_saturated)
+            _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs)
     return n_saturated
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
 def mask_block(bad, panels, layout, out, saturated, first, n_saturated):
     """Pixels that are bad in this event alone: NaN in the image, and not among the saturated ones.
 

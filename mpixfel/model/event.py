@@ -113,11 +113,14 @@ class Image:
         Flat indices into `photons` of the saturated pixels, ascending.
     readout_sigma : float or (P, SS, FS) float32
         Read-out noise, photons, one sigma; 0 for a counting detector, NaN where unknown.
+    highs : (P, rows, columns) float32 or None
+        Of the pixels as they are, see `kernels.highs`; None where nobody has asked for them.
     """
 
     photons: np.ndarray
     saturated: np.ndarray
     readout_sigma: object = 0.0
+    highs: object = None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class ModHitfind(Module):
         return registry.load("hit_finders", name, "hitfinding.finder")()
 
     def begin(self, context):
-        self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration))
+        self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration),
+                                                             getattr(self.finder, "wants_highs", False))
         self.prepared_finder, self.region = self.finder.prepare(context), self.decision.prepare(context)
         self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
         self.watch = None

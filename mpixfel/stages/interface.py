@@ -29,14 +29,14 @@ def option(default, help, unit="", choices=(), low=None, high=None):
 class Calibrator(Protocol):
     """Raw words to photons."""
 
-    def prepare(self, context): ...
+    def prepare(self, context, with_highs=False): ...
 
     def __call__(self, event, shot, prepared):
         """-> Image | Skip"""
 
 
 class HitFinder(Protocol):
-    """Image to peaks."""
+    """Image to peaks. One with the attribute `wants_highs` gets images with `highs` wherever these can be had."""
 
     def prepare(self, context): ...
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpixfel.kernels import edges, peaks, standing
+from mpixfel.kernels import edges, highs, peaks, standing
 from mpixfel.kernels.geometry import radii
 from mpixfel.kernels.screen import room, screen
 from mpixfel.kernels.surroundings import patches
@@ -31,6 +31,8 @@ MAX_PEAKS = 4096
 class RobustFinder:
     """Peaks from photon statistics; needs no tuning."""
 
+    wants_highs = True
+
     false_peaks_per_image: float = option(0.05, "expected number of peaks that chance makes in one image",
                                           low=1e-12, high=1e6)
     max_pixels: int = option(400, "largest number of pixels of a peak", low=9)
@@ -47,7 +49,7 @@ class RobustFinder:
     def __call__(self, image, shot, prepared):
         """PEAK table of the image, strongest first."""
         background = prepared.boxes.background(image.photons)
-        summits = prepared.summits(image.photons, background)
+        summits = prepared.summits(image, background)
         if len(summits):
             summits = self._choose(image.photons, summits, background, shot, prepared)
         return peak_table(summits, background, shot)
@@ -82,7 +84,7 @@ class Prepared:
         # Few places lie on a line brighter than the rest, so this test may be less strict.
         self.tail = Tail(rate)
         self.tails = np.array([self.tail.over, Tail(20 * rate).over, Tail(1e-3).over])
-        self.room = room(stack[2], len(self.boxes.values))
+        self.room, self.highs = room(stack[2], len(self.boxes.values)), None
         self.index, self.value = np.empty(ROOM, np.int64), np.empty(ROOM, np.float32)
         self.owner, self.parent = np.zeros(stack, np.int32), np.empty(ROOM + 1, np.int32)
         self.sums, self.patches = np.empty(2 * edges.STEPS), patches()
@@ -94,11 +96,21 @@ class Prepared:
         edges.along_edges(photons, self.boxes.shape, summits["panel"], summits["s"], summits["f"], self.sums, out)
         return out
 
-    def summits(self, photons, background):
+    def highs_of(self, image):
+        """The highs of an `Image`, made here where calibration has not."""
+        if image.highs is not None:
+            return image.highs
+        if self.highs is None:
+            stack = image.photons.shape
+            self.highs, self.highs_room = highs.highs_of(stack), highs.room(stack)
+        highs.fill_highs(image.photons, self.boxes.shape, self.highs_room, self.highs)
+        return self.highs
+
+    def summits(self, image, background):
         """SUMMIT table of everything that stands out of the background, highest first."""
-        boxes, quantum = self.boxes, background.quantum
+        boxes, photons, quantum = self.boxes, image.photons, background.quantum
         bar = self.tail.bar(background.variance, quantum, 9.0)
-        n = screen(photons, boxes.shape, boxes.first, boxes.grid, background.mean, bar, self.room,
+        n = screen(photons, self.highs_of(image), boxes.shape, boxes.first, boxes.grid, background.mean, bar, self.room,
                    self.index, self.value)
         index, value = self.index[:min(n, ROOM)], self.value[:min(n, ROOM)]
         n = peaks.divide(index, value, falling(value), boxes.shape, boxes.first, boxes.grid, background.variance,
