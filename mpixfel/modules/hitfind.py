@@ -18,6 +18,7 @@ from mpixfel.modules.shots import ShotOptions
 from mpixfel.stages.indexing import spots_from_peaks
 from mpixfel.stages.interface import option
 from mpixfel.stages.pixels import EXCESS, HOT, PixelWatch, conclude_excess, conclude_pixels, observe_pixels
+from mpixfel.stages.quantiles import middle
 
 # The background of an event is the median of every so many pixels: enough for three digits, and free of charge.
 BACKGROUND_STRIDE = 997
@@ -194,7 +195,7 @@ def median_background(photons):
     """Median of a sample of the good pixels, photons per pixel; NaN where there is none."""
     sample = photons.reshape(-1)[::BACKGROUND_STRIDE]
     sample = sample[np.isfinite(sample)]
-    return float(np.median(sample)) if len(sample) else float("nan")
+    return middle(sample) if len(sample) else float("nan")
 
 
 def diffraction_limit(peaks):

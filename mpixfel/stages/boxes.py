@@ -4,6 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels import background as kernel
+from mpixfel.stages.quantiles import middle
 
 BOX = 32             # edge of a box, pixels
 SAMPLES = 64         # pixels of a box that are looked at, in short runs
@@ -79,11 +80,11 @@ def first_guess(values):
     values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0
-    centre = float(np.partition(values, values.size // 2)[values.size // 2])
+    centre = middle(values)
     below = values[values <= centre] - centre
-    noise = float(np.sqrt(np.mean(below * below)))
+    noise = float(np.sqrt(np.dot(below, below) / below.size))
     above = values[values > centre + 3 * noise] - centre
-    return centre, max(float(np.median(above)) - 3.3 * noise, 0.0) if above.size else 0.0
+    return centre, max(middle(above) - 3.3 * noise, 0.0) if above.size else 0.0
 
 
 def slope_quantum(boxes):

@@ -10,6 +10,7 @@ from mpixfel.stages import search
 from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
 from mpixfel.stages.periods import candidate_cell, centred, far_better
+from mpixfel.stages.quantiles import middle
 
 SAME_DEGREES = 1.0
 WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
@@ -77,12 +78,6 @@ def best_lattice(job, left, fewest, first, worth):
             if odds > bound and matched >= fewest:
                 best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
     return best, numbers
-
-
-def middle(values, share):
-    """The value of (n,) that a share of them does not exceed."""
-    k = int(share * (len(values) - 1))
-    return float(np.partition(values, k)[k])
 
 
 def _search(job, i, table, bound, first, worth):
