@@ -61,7 +61,7 @@ def mark(rows, intensity, n, limit, radius, bounds, claims):
     return twice != 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def unmark(rows, intensity, n, limit, radius, bounds, twice, claims):
     """Undo `mark`, which returned `twice`."""
     for i in range(n):
@@ -112,14 +112,14 @@ def likely_photons(intensity, sigma, expected):
     return max(photons, 0.0) if np.isfinite(intensity) else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_likely(intensity, sigma, expected, out):
     """Fill out (n,) with `likely_photons` of each reflection."""
     for i in range(out.size):
         out[i] = likely_photons(intensity[i], sigma[i], expected[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
     """Fill out (n,) with `likely_photons` by what was measured of the same reflections; 0 where nothing was.
 
@@ -132,7 +132,7 @@ def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
         out[i] = likely_photons(intensity[order[at]], sigma[order[at]], expected[i]) if there else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def shine(rows, intensity, wide, n, limit, radius, bounds, work, light):
     """Add to light (P, SS, FS) float32 the photons that n spots of given intensities put on each pixel, as far
     as intensities `wide` (n,) say that they extend."""
@@ -148,7 +148,7 @@ def shine(rows, intensity, wide, n, limit, radius, bounds, work, light):
                     light[p, y, x] += intensity[i] * work.pixels[(y - top) * nx + x - left]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def darken(rows, intensity, wide, n, limit, radius, bounds, light):
     """Undo `shine`: zero the boxes that it touched."""
     for i in range(n):

@@ -9,10 +9,11 @@ from mpixfel.kernels.footprint import row_bits
 from mpixfel.kernels.levels import plane
 from mpixfel.kernels.profiles import CHUNK, SPACE, box_of, fill_profile, foreground, inverse_of, whole_groups
 
-ROUNDS = 3          # of the profile fit: its weights follow the intensity
+ROUNDS = 4          # of the profile fit, at most: its weights follow the intensity
+SETTLED = 0.03      # standard errors of the intensity by which it moves no more
 NOTHING = np.float32(1e30)   # variance of a pixel that does not count
 # Without signs: nothing is counted from an array's end, and the compiler need not look.
-ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+ONE, TWO, THREE, FOUR, EIGHT = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(8)
 SPACE_1, SPACE_2, SPACE_3 = np.uint64(SPACE), np.uint64(2 * SPACE), np.uint64(3 * SPACE)
 
 
@@ -46,7 +47,7 @@ def spots(n):
     return Spots(*(np.empty((n, w)) if w else np.empty(n) for w in WIDTHS))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels, stamp, limit, radius, readout_variance,
             bright, work, out):
     """Measure predicted spots: those whose indices are in `which` (m,).
@@ -87,7 +88,7 @@ def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels,
         if share <= 0.0 or not np.isfinite(error2):
             void(out, i)
             continue
-        intensity, weights, leak = best_fit(work.pixels, size)
+        intensity, weights, leak = best_fit(work.pixels, size, prior[i])
         sigma = np.sqrt(1.0 / weights + leak * leak * error2)
         out.intensity[i], out.sigma[i] = intensity, sigma
         out.total[i] = total / share
@@ -100,16 +101,20 @@ def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels,
                             top - y, out, i)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def copy_box(image, p, left, top, width, height, size_x, size_y, pixels):
     """Copy the pixels of a box to pixels[3 SPACE:], and NaN for those off the panel and for a GROUP beyond the last."""
     if left >= 0 and left + width <= size_x and top >= 0 and top + height <= size_y:
-        first_x, first_y, to, wide, high = np.uint64(left), np.uint64(top), SPACE_3, np.uint64(width), np.uint64(height)
-        for y in range(first_y, first_y + high):
-            for x in range(first_x, first_x + wide, FOUR):
+        to, panel = SPACE_3, np.uint64(p)
+        for y in range(np.uint64(top), np.uint64(top + height)):
+            for x in range(np.uint64(left), np.uint64(left + width), EIGHT):
                 # All are read before any is written: so they go in one piece.
-                a, b, c, d = image[p, y, x], image[p, y, x + ONE], image[p, y, x + TWO], image[p, y, x + THREE]
+                a, b, c, d = image[panel, y, x], image[panel, y, x + ONE], image[panel, y, x + TWO], image[panel, y, x + THREE]
+                x += FOUR
+                e, f, g, h = image[panel, y, x], image[panel, y, x + ONE], image[panel, y, x + TWO], image[panel, y, x + THREE]
                 pixels[to], pixels[to + ONE], pixels[to + TWO], pixels[to + THREE] = a, b, c, d
+                to += FOUR
+                pixels[to], pixels[to + ONE], pixels[to + TWO], pixels[to + THREE] = e, f, g, h
                 to += FOUR
     else:
         for k in range(width * height):
@@ -120,7 +125,7 @@ def copy_box(image, p, left, top, width, height, size_x, size_y, pixels):
         pixels[3 * SPACE + k] = np.nan
 
 
-@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=FASTMATH, error_model="numpy")
 def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2,
          far2):
     """Write profile, photons above background and variance of a box's pixels; those that do not count become nothing, so
@@ -149,7 +154,7 @@ def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slo
     return total, share, noise, count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def dim(light, shared, p, left, top, width, size, prior, pixels, total, noise):
     """Take the light of other spots off a spot's pixels; (total, noise) after it, and the share that others claim."""
     claimed = 0.0
@@ -167,33 +172,38 @@ def dim(light, shared, p, left, top, width, size, prior, pixels, total, noise):
     return total, noise, claimed
 
 
-@njit(cache=True, error_model="numpy")
-def best_fit(pixels, size):
-    """(intensity, sum of w P^2, sum of w P over it) of a profile fit whose weights follow the intensity."""
-    intensity, positive = 0.0, 0.0
+@njit(cache=True, _nrt=False, error_model="numpy")
+def best_fit(pixels, size, expected):
+    """(intensity, sum of w P^2, sum of w P over it) of a profile fit whose weights follow the intensity.
+
+    The weights begin with the `expected` photons; they are settled when what they make of the intensity is theirs to a small
+    share of its error.
+    """
+    positive, intensity, weights, side = max(expected, 0.0), 0.0, 1.0, 0.0
     for _ in range(ROUNDS):
         upper, weights, side = profile_sums(pixels, size, np.float32(positive))
         intensity = upper / weights
-        if max(intensity, 0.0) == positive:   # of what is not there the weights are what they were
-            return intensity, weights, side / weights
-        positive = max(intensity, 0.0)
-    _, weights, side = profile_sums(pixels, size, np.float32(positive))
+        change, positive = max(intensity, 0.0) - positive, max(intensity, 0.0)
+        if change * change * weights < SETTLED * SETTLED:
+            break
     return intensity, weights, side / weights
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=True, error_model="numpy")
 def greatest(pixels, size):
-    """Photons above background in the brightest of a spot's pixels; four at a time, so that none waits for the last."""
+    """Photons above background in the brightest of a spot's pixels; eight at a time, so that none waits for the last."""
     first = pixels[SPACE]
-    a, b, c, d = first, first, first, first
-    for k in range(np.uint64(0), np.uint64(size), FOUR):
-        at = SPACE_1 + k
-        v, w, x, y = pixels[at], pixels[at + ONE], pixels[at + TWO], pixels[at + THREE]
+    a, b, c, d, e, f, g, h = first, first, first, first, first, first, first, first
+    for k in range(SPACE_1, SPACE_1 + np.uint64(size), EIGHT):
+        v, w, x, y = pixels[k], pixels[k + ONE], pixels[k + TWO], pixels[k + THREE]
         a, b, c, d = v if v > a else a, w if w > b else b, x if x > c else c, y if y > d else d
-    return max(max(a, b), max(c, d))
+        at = k + FOUR
+        v, w, x, y = pixels[at], pixels[at + ONE], pixels[at + TWO], pixels[at + THREE]
+        e, f, g, h = v if v > e else e, w if w > f else f, x if x > g else g, y if y > h else h
+    return max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=True, error_model="numpy")
 def profile_sums(pixels, size, positive):
     """Sums of w P v, w P^2 and w P over a spot's pixels, with w = 1 / (variance + intensity P)."""
     upper, weights, side = np.float32(0.0), np.float32(0.0), np.float32(0.0)
@@ -206,7 +216,7 @@ def profile_sums(pixels, size, positive):
     return upper, weights, side
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def void(out, i):
     """Mark spot i as not measured."""
     out.intensity[i] = out.sigma[i] = out.total[i] = out.total_sigma[i] = np.nan
@@ -214,7 +224,7 @@ def void(out, i):
     forget_place(out, i)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def forget_place(out, i):
     """Spot i is where it was predicted, and as wide, for all that is known."""
     for k in range(2):
@@ -223,7 +233,7 @@ def forget_place(out, i):
         out.information[i, k] = 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def place_and_width(intensity, shape, tail, frame, size, work, row, begin_x, begin_y, out, i):
     """One Gauss-Newton step of the place and of the widths along r and t; see `Spots`.
 
@@ -258,7 +268,7 @@ def place_and_width(intensity, shape, tail, frame, size, work, row, begin_x, beg
         out.width_information[i, 1] = strength * determinant / rr * t * t
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=True, error_model="numpy")
 def shape_sums(pixels, size, columns, lines, row, offset_x, offset_y, intensity, form):
     """Sums over a spot's pixels of w P^2, of w P and of w times the residual with the derivatives of P by x, y, r, t,
     and of w times products of the derivatives by x and y, and by r and t; see `place_and_width`."""

@@ -42,7 +42,7 @@ def corner(block, size):
     return max(min(block * BLOCK, size - BLOCK), 0)
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, _nrt=False, error_model="numpy", forceinline=True)
 def take(image, p, row, column, bounds, claimed, readout_variance, bound, moments):
     """Fill the moments of one block from its pixels that no spot claims.
 
@@ -74,7 +74,7 @@ def allowed(mean, readout_variance):
     return np.float32(mean + CLIP_SIGMA * np.sqrt(max(mean + readout_variance, 0.05)) + CLIP_EXTRA)
 
 
-@njit(cache=True, fastmath=FASTMATH, error_model="numpy", forceinline=True)
+@njit(cache=True, _nrt=False, fastmath=FASTMATH, error_model="numpy", forceinline=True)
 def block_sums(image, p, claimed, first_y, first_x, bound):
     """Sums of 1, v, v^2, x, v x, y, v y, x y over a block's free pixels below `bound`.
 
@@ -129,7 +129,7 @@ def four_rows(image, p, y, x, bits, bit, bound):
             n1 + two * n2 + three * n3, v1 + two * v2 + three * v3)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def plane(image, p, x0, y0, stamp, bounds, claimed, readout_variance, levels):
     """Background plane about the point (x0, y0), pixels from the panel's corner.
 
@@ -155,7 +155,7 @@ def plane(image, p, x0, y0, stamp, bounds, claimed, readout_variance, levels):
     return mean - slope_x * mx - slope_y * my, slope_x, slope_y, variance * (1.0 + leverage)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def gather(image, p, first_row, last_row, first_column, last_column, x0, y0, stamp, bounds, claimed, readout_variance,
            levels):
     """The moments of a range of blocks about the point (x0, y0); those that are not there yet are taken."""

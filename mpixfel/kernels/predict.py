@@ -121,7 +121,7 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
     return n
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def select(rows, n, least, known, number):
     """Move those of n reflections to the front that are expected to show `least` photons or are `known`, without `LINES`.
 
@@ -155,21 +155,21 @@ def among(number, known):
     return at < known.size and known[at] == number
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_among(numbers, known, out):
     """Fill out (n,) bool: which of the numbers (n,) are among the sorted numbers `known`."""
     for i in range(out.size):
         out[i] = among(numbers[i], known)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_keys(lattice, hkl, out):
     """Fill out (n,) int64 with the `key` of each reflection."""
     for i in range(out.size):
         out[i] = key(lattice[i], hkl[i, 0], hkl[i, 1], hkl[i, 2])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def outline(axes, k0, spread, inverse, n, out):
     """Fill `LINES` of the first n of `Predictions`: how far and where to each spot is drawn out on its panel."""
     for i in range(n):

@@ -45,7 +45,7 @@ def whole_groups(n):
     return (n + GROUP - 1) // GROUP * GROUP
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     """Fill work.pixels[:nx * ny] with a spot centred (dx, dy) from the corner of the box's first pixel.
 
@@ -99,7 +99,7 @@ def tail_form(tail, far2, lack):
     return whole, np.float32(wyy * fold), np.float32(-2.0 * wxy * fold), np.float32(wxx * fold), np.float32(fold * determinant)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=True, error_model="numpy")
 def tail_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, form):
     """Fill n pixels from `begin` on with the tail at their centres; unsigned counts, which need no look at their sign."""
     u, v, w, rest = form
@@ -109,7 +109,7 @@ def tail_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, for
         pixels[k] = np.float32(1.0) / (q * q)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def core_rows(dx, dy, shape, tail, far2, m, begin, n, work, width):
     """Fill n pixels from `begin` on with core and tail, each the mean of m x m points."""
     step = 1.0 / m
@@ -130,7 +130,7 @@ def core_rows(dx, dy, shape, tail, far2, m, begin, n, work, width):
             core_points(work.pixels, np.uint64(begin), np.uint64(n), work.x, work.y, np.uint64(width), x, y, keep, form)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, _nrt=False, fastmath=True, error_model="numpy")
 def core_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, keep, form):
     """Add one point of each of n pixels to `keep` times what is there; unsigned counts as above."""
     core, a, b, c, u, v, w, rest, aside_x, aside_y = form
@@ -181,7 +181,7 @@ class Foreground(NamedTuple):
     high: float
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def foreground(shapes, tails, i, intensity, limit, radius):
     """`Foreground` of the ith spot: an ellipse of `limit` standard deviations, its tail's share in them.
 
@@ -215,7 +215,7 @@ def belongs(dx, dy, fore):
                                 or fore.a * dx * dx + 2.0 * fore.b * dx * dy + fore.c * dy * dy <= 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_spans(fore, x, y, top, n, width, ends):
     """Fill ends[:n] with the first pixel, and that after the last, of a spot in n rows from `top` on.
 

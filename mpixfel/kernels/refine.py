@@ -14,7 +14,7 @@ MAX_PARAMETERS = 12
 STUDENT = 5.0   # degrees of freedom of the error distribution: outliers lose weight as 1 / residual^2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def assign(axes, q, centring, limit, hkl, matched):
     """Nearest Miller indices of scattering vectors q (n, 3); matched where the lattice point lies within `limit`.
 
@@ -60,7 +60,7 @@ def allowed(h, k, l, centring):
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def residual_rows(q, k0, spread, point, strains, distance_m, residual, rows):
     """Residuals and derivatives of one peak at a laboratory `point` (3,), m, whose reflection stands at `q` (3,).
 
@@ -152,7 +152,7 @@ def normal_equations(axes, strains, offset, hkl, use, points, relative, floor, k
     return chi2, count, squares
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def substitute(factor, right, n):
     """Solve factor factor^T x = right in place."""
     for i in range(n):
@@ -167,7 +167,7 @@ def substitute(factor, right, n):
         right[i] = s / factor[i, i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def cholesky_solve(matrix, right, n):
     """Solve matrix x = right in place (lower triangle becomes the factor, right becomes x); False if not positive."""
     for i in range(n):
@@ -185,7 +185,7 @@ def cholesky_solve(matrix, right, n):
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def turn(axes, w):
     """Rotate the rows of axes (3, 3) in place by the rotation vector w (3,), rad (Rodrigues)."""
     angle = np.sqrt(w[0] * w[0] + w[1] * w[1] + w[2] * w[2])
@@ -200,7 +200,7 @@ def turn(axes, w):
         axes[i, 2] = z + s * uz + c * (w[0] * uy - w[1] * ux)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def strained(reference, strains, amounts, axes):
     """Fill axes (3, 3) with the rows of `reference`, each multiplied by I + sum_k amounts[k] strains[k]."""
     for i in range(3):
@@ -258,7 +258,7 @@ def descend(reference, strains, hkl, use, points, relative, floor, k0, spread, w
     return invert(covariance, normal), chi2, count, np.sqrt(squares / max(count, 1))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def turn_tensor(tensor, w):
     """Rotate a symmetric tensor (3, 3) in place by the rotation vector w."""
     turn(tensor, w)

@@ -49,7 +49,7 @@ class Trust(NamedTuple):
     width2: float            # and absolute, 1/angstrom^2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_signals(rows, spots, relief, origin, fs_axis, ss_axis, trust, out):
     """Fill `Signals` from `Predictions` and the `Spots` measured of them; returns how many can be used.
 
@@ -172,7 +172,7 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
     return chi2, count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def by_spreads(q, k0, spread, error, nn, share, n_geometry, row, rows):
     """Derivatives by the logarithms of domain size, mosaicity and bandwidth of a Gaussian spectrum: of the logarithm of
     the mean intensity into row[n_geometry + 2:], of the variances along r and t into rows[0] and rows[1].
@@ -206,7 +206,7 @@ def by_spreads(q, k0, spread, error, nn, share, n_geometry, row, rows):
         rows[1, n_geometry + b] = by_tt
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def by_flat_spreads(q, k0, spread, density, rr, tt, n_geometry, row, rows):
     """As `by_spreads`, by small steps, where the spectrum is a top hat; density, rr and tt without a step."""
     qn = (q[0] * q[0] + q[1] * q[1] + q[2] * q[2]) / (2.0 * k0)

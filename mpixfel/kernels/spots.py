@@ -95,7 +95,7 @@ def tangents(qx, qy, qz, k0):
     return nx, ny, nz, cx * nz, cy * nz, -s, -cy, cx, 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_ellipses(q, k0, spread, out):
     """Fill out (5, n) with what `ellipse` gives for q (n, 3)."""
     for i in range(q.shape[0]):
@@ -135,7 +135,7 @@ def excited(error, variance, qn, spread):
     return core + tail, tail / (core + tail), error * error + radius2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def wide_part(error, variance, qx, qy, qz, k0, spread):
     """(shift along r, squared radius along r, along t) of a spot's tail, 1/angstrom or its square.
 
@@ -170,7 +170,7 @@ def partiality(error, variance, qn, spread):
     return excited(error, variance, qn, spread)[0] / excited(0.0, variance, qn, spread)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_excited(q, k0, spread, out):
     """Fill out (n,) with the excited density at q (n, 3)."""
     for i in range(q.shape[0]):
