@@ -8,12 +8,13 @@ from scipy.stats import norm
 from still import CELL, context, event, rotation, still
 
 from mpixfel.kernels.predict import room
+from mpixfel.kernels.table import polarisation
 from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Image, Reason, Skip
 from mpixfel.model.tables import LATTICE, PEAK, Flag
 from mpixfel.stages.integration import OneShot, ProfileIntegrator, shining
 from mpixfel.stages.pixels import EXCESS, PixelWatch, conclude_excess, observe_pixels
-from mpixfel.stages.reflections import polarisation_factor
+from mpixfel.stages.reflections import polarised
 
 NO_PEAKS = np.zeros(0, PEAK)
 
@@ -206,10 +207,10 @@ def test_likely_photons_lie_between_what_was_measured_and_what_is_expected():
 
 def test_polarised_light_is_corrected_for_along_its_field_alone():
     shot = context().shot(event())
-    table = np.zeros(2, [("panel", int), ("fs", float), ("ss", float)])
     centre = shot.geometry.origin[0] / -shot.geometry.fs_axis[0, 0]
-    table["fs"], table["ss"] = [0.0, centre[0]], [centre[1], 0.0]      # far along x, far along y
-    along, across = 1.0 / polarisation_factor(table, shot, context().beam)
+    far_along_x, far_along_y = (0.0, centre[1]), (centre[0], 0.0)
+    along, across = (1.0 / polarisation(shot.geometry, 0, *place, *polarised(context().beam))
+                     for place in (far_along_x, far_along_y))
     two_theta = np.arctan(shot.geometry.origin[0, 0] / 0.06)
     assert along == pytest.approx(np.cos(two_theta) ** 2, abs=1e-3) and across == pytest.approx(1.0, abs=1e-3)
 

@@ -156,13 +156,6 @@ def among(number, known):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def fill_among(numbers, known, out):
-    """Fill out (n,) bool: which of the numbers (n,) are among the sorted numbers `known`."""
-    for i in range(out.size):
-        out[i] = among(numbers[i], known)
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_keys(lattice, hkl, out):
     """Fill out (n,) int64 with the `key` of each reflection."""
     for i in range(out.size):
