@@ -10,12 +10,13 @@ from still import context as context_of
 from mpixfel.kernels import refine
 from mpixfel.kernels.geometry import project
 from mpixfel.kernels.spots import ellipses
+from mpixfel.kernels.vectors import nearest_rotation
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.tables import LATTICE, PEAK
 from mpixfel.stages.refinement import Refinement, same_lattice
 from mpixfel.stages.spread import spread_of
-from mpixfel.stages.strain import amounts, orientation, strains
+from mpixfel.stages.strain import amounts, orientation, strains, turned_degrees
 
 SPREAD = spread_of(1200.0, 0.08, 0.002)
 SIZE = 1200
@@ -263,3 +264,20 @@ def test_strains_change_the_free_constants_of_a_cell_and_no_others(cell):
 def test_an_orientation_comes_back_from_its_axes():
     turn = rotation(np.random.default_rng(9))
     assert np.allclose(orientation(CELL.reciprocal_axes() @ turn.T, CELL), turn)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.1))
+def test_the_nearest_rotation_is_that_of_singular_vectors(seed, strain):
+    rng = np.random.default_rng(seed)
+    product = Rotation.random(rng=rng).as_matrix() @ (np.eye(3) + strain * rng.normal(size=(3, 3)))
+    out = np.empty((3, 3))
+    assert nearest_rotation(product, out)
+    u, _, vt = np.linalg.svd(product)
+    assert np.allclose(out, u @ vt, atol=1e-12)
+    assert not nearest_rotation(-product, out)
+
+
+def test_axes_that_are_turned_are_so_by_the_angle_whatever_their_strain():
+    turn = Rotation.from_rotvec(np.radians(0.3) * np.array([0.6, 0.0, 0.8])).as_matrix()
+    axes = CELL.reciprocal_axes()
+    assert turned_degrees(1.001 * axes @ turn.T, axes) == pytest.approx(0.3, abs=1e-6)

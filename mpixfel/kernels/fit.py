@@ -11,8 +11,8 @@ inverse covariance (6 numbers) and of p (6): that costs a third of the derivativ
 import numpy as np
 
 
-from mpixfel.kernels.match import FREEDOM, PEAK_DENSITY, ROOT_HALF, compare, fill_odds, lattice_matrix, log_product, nine
-from mpixfel.kernels.vectors import determinant, invert, kernel, solve_positive, turn
+from mpixfel.kernels.match import FREEDOM, PEAK_DENSITY, ROOT_HALF, compare, fill_odds, lattice_matrix, log_product
+from mpixfel.kernels.vectors import determinant, invert, kernel, nine, solve_positive, turn
 
 N_PARAMETERS = 11   # rotation (3), shift of the pattern (2), strain of the cell (6)
 _PAIRS = np.array([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)])

@@ -15,7 +15,7 @@ instructions. Columns past the last spot have weight 0.
 import numpy as np
 
 
-from mpixfel.kernels.vectors import determinant, inlined, kernel
+from mpixfel.kernels.vectors import determinant, inlined, kernel, nine
 
 # Rows of a spot table: q; two directions in which the error is wider than the centroid's; variances along them and
 # elsewhere, 1/angstrom^2; change of q by a shift of the pattern in x, in y (per radian of shift / distance); |q|^2;
@@ -111,13 +111,6 @@ def compare(spots, i, m, n, tx, ty, scale, wide, wide_q):
     # The point 0 0 0 explains nothing.
     odds = scale * t * t * t * np.sqrt(t * i1 * i2 * i3) * min(1.0, abs(h) + abs(k) + abs(l))
     return h, k, l, px, py, pz, dx, dy, dz, i1, i2, i3, r1, r2, t, odds
-
-
-@kernel
-def nine(matrix):
-    """A 3x3 matrix as 9 numbers."""
-    return (matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[1, 0], matrix[1, 1], matrix[1, 2],
-            matrix[2, 0], matrix[2, 1], matrix[2, 2])
 
 
 @kernel

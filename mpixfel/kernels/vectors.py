@@ -51,6 +51,42 @@ def multiply(a, b, out):
 
 
 @kernel
+def nine(matrix):
+    """A 3x3 matrix as 9 numbers."""
+    return (matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[1, 0], matrix[1, 1], matrix[1, 2],
+            matrix[2, 0], matrix[2, 1], matrix[2, 2])
+
+
+@kernel
+def nearest_rotation(m, out):
+    """The rotation nearest to a matrix near one, into `out` (not `m` itself); returns False where it is near none.
+
+    Newton's iteration for the orthogonal factor, the mean of a matrix and its inverse's transpose (Higham, SIAM J. Sci.
+    Stat. Comput. 7 (1986) 1160).
+    """
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = m[i, j]
+    for _ in range(30):
+        det = determinant(out)
+        if not 0.05 < det < 20.0:
+            return False
+        a, b, c, d, e, f, g, h, k = nine(out)
+        inverse = 0.5 / det
+        out[0, 0], out[0, 1], out[0, 2] = (
+            0.5 * a + inverse * (e * k - f * h), 0.5 * b + inverse * (f * g - d * k), 0.5 * c + inverse * (d * h - e * g))
+        out[1, 0], out[1, 1], out[1, 2] = (
+            0.5 * d + inverse * (c * h - b * k), 0.5 * e + inverse * (a * k - c * g), 0.5 * f + inverse * (b * g - a * h))
+        out[2, 0], out[2, 1], out[2, 2] = (
+            0.5 * g + inverse * (b * f - c * e), 0.5 * h + inverse * (c * d - a * f), 0.5 * k + inverse * (a * e - b * d))
+        moved = abs(out[0, 0] - a) + abs(out[0, 1] - b) + abs(out[0, 2] - c) + abs(out[1, 0] - d) + abs(out[1, 1] - e) + abs(
+            out[1, 2] - f) + abs(out[2, 0] - g) + abs(out[2, 1] - h) + abs(out[2, 2] - k)
+        if moved < 1e-14:
+            return True
+    return moved < 1e-9
+
+
+@kernel
 def turn(u, x, y, z, out):
     """`u` turned by the rotation vector (x, y, z), radians, laboratory frame: R(x, y, z) u into `out` (Rodrigues)."""
     angle = np.sqrt(x * x + y * y + z * z)

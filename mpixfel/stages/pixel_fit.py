@@ -7,12 +7,11 @@ from mpixfel.kernels.refine import N_ROTATION
 from mpixfel.kernels.signals import (N_INTENSITY, Signals, Trust, descend_signals, fill_signals, scaled,
                                      signals_room)
 from mpixfel.kernels.spots import Spread, excited_all
-from mpixfel.model.symmetry import rotation_onto
 from mpixfel.stages.refinement import record_fit, row_form
 from mpixfel.stages.relief import Relief, Tally, known_relief, known_shape, known_tally
 from mpixfel.stages.restraints import N_BEAM
 from mpixfel.stages.spread import known_spread, width_prior
-from mpixfel.stages.strain import amounts, orientation
+from mpixfel.stages.strain import amounts, orientation, own_axes, turned_degrees
 
 PLACE_FLOOR_PIXELS = 0.06     # error of a place that no signal reduces: mosaic blocks are not infinitely many
 WIDTH_FLOOR = 0.1             # likewise of the variance of a spot's shape, relative
@@ -80,7 +79,7 @@ def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, 
     if len(signals.hkl) < 10:
         return None
     turn = orientation(row["reciprocal_axes"], form.cell)
-    reference = np.ascontiguousarray(form.cell.reciprocal_axes() @ turn.T)
+    reference = np.ascontiguousarray(own_axes(form.cell)[1] @ turn.T)
     lab = np.ascontiguousarray(turn @ form.strains @ turn.T)
     n_strain = len(lab)
     n_geometry = N_ROTATION + n_strain + N_BEAM
@@ -103,7 +102,7 @@ def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, 
         # Panels that do not stand where the geometry says: places are worth that much less.
         signals.point_error[:] *= np.sqrt(chi2 / (2 * count))
         converged, chi2, count = fit(reference, lab, state)
-    if not converged or turned(axes, row["reciprocal_axes"]) > FARTHEST_SIGMAS * np.linalg.norm(row["orientation_sigma"]):
+    if not converged or turned_degrees(axes, row["reciprocal_axes"]) > FARTHEST_SIGMAS * np.linalg.norm(row["orientation_sigma"]):
         # The signals have no say in where the lattice stands; they may still say how strong it is.
         reference, lab, state = begin
         precision[:n_geometry], centre[:n_geometry] = FROZEN, state[:n_geometry]
@@ -122,11 +121,6 @@ def model_of(state, n_geometry, expected, sigma):
     """`Model` of a fit's state; `sigma` (4,) errors of fall-off, domain size, mosaicity and bandwidth."""
     return Model(Spread(*scaled(expected.spread, *np.exp(state[-3:]))), state[n_geometry], state[n_geometry + 1], sigma[0],
                  tuple(sigma[1:]))
-
-
-def turned(one, other):
-    """Degrees by which (3, 3) rows of axes are turned against nearly the same others."""
-    return float(np.degrees(np.arccos(np.clip((np.trace(rotation_onto(one, other)) - 1.0) / 2.0, -1.0, 1.0))))
 
 
 def _log_scale(signals, axes, k0, spread, fall_off):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpixfel.kernels.vectors import determinant
+from mpixfel.kernels.vectors import determinant, invert, nearest_rotation
 
 FREE = {
     "triclinic": ((0,), (1,), (2,), (3,), (4,), (5,)),
@@ -16,6 +16,7 @@ FREE = {
 }
 UNIQUE_ANGLE = {"a": 3, "b": 4, "c": 5}
 STEP = 1e-5
+UNITY = np.eye(3).ravel()
 
 
 class Strains(NamedTuple):
@@ -64,13 +65,27 @@ def own_axes(cell):
 
 def orientation(axes, cell):
     """(3, 3) proper rotation U that best carries a cell's own reciprocal axes into the rows `axes`: q = U B h."""
-    u, _, vt = np.linalg.svd(np.asarray(axes, float).T @ own_axes(cell)[0])
+    product, out = np.asarray(axes, float).T @ own_axes(cell)[0], np.empty((3, 3))
+    if nearest_rotation(product, out):
+        return out
+    u, _, vt = np.linalg.svd(product)      # axes that are another's, or mirrored
     turn = u @ vt
     return turn if determinant(turn) > 0 else u @ np.diag([1.0, 1.0, -1.0]) @ vt
 
 
+def turned_degrees(one, other):
+    """Degrees by which (3, 3) rows of axes are turned against nearly the same others."""
+    inverse, out = np.empty((3, 3)), np.empty((3, 3))
+    invert(np.array(other, float), inverse)
+    if not nearest_rotation(inverse @ one, out):
+        return 180.0
+    return float(np.degrees(np.arccos(np.clip((np.trace(out) - 1.0) / 2.0, -1.0, 1.0))))
+
+
 def amounts(axes, reference, strains_lab):
     """(n,) strains that carry the rows `reference` into `axes`, to first order; any rotation between them is ignored."""
-    change = np.linalg.solve(reference, axes).T - np.eye(3)
-    flat = strains_lab.reshape(len(strains_lab), 9).T
-    return np.linalg.lstsq(flat, ((change + change.T) / 2).ravel(), rcond=None)[0]
+    inverse = np.empty((3, 3))
+    invert(reference, inverse)
+    change = (inverse @ axes).ravel() - UNITY     # the strains are symmetric, so that its own symmetric part is what counts
+    flat = strains_lab.reshape(len(strains_lab), 9)
+    return np.linalg.solve(flat @ flat.T, flat @ change)
