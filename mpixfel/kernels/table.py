@@ -92,3 +92,55 @@ def fill_flags(rows, spots, lattice, good, cut, shape, limits, bits, explained, 
         number = key(lattice[i], rows.hkl[i, 0], rows.hkl[i, 1], rows.hkl[i, 2])
         found |= (indexed if among(number, explained) else 0) | (moved if among(number, recentred) else 0)
         out[j]["flags"] = found
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def variance_of_none(row):
+    """Variance that the intensity of a REFLECTION row would have without any signal."""
+    sigma, signal = np.float64(row["sigma"]), max(np.float64(row["intensity"]), 0.0)
+    return max(sigma * sigma - signal, 0.25)
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def fill_variances(own, out):
+    """Fill out (n,) with `variance_of_none` of REFLECTION rows."""
+    for i in range(out.size):
+        out[i] = variance_of_none(own[i])
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def significance(own, enough, saturated, usual):
+    """How many standard errors the summed signal of REFLECTION rows stands above nothing, see `stages.quality`.
+
+    enough : errors of its own that one counts for at most; saturated : bit of the flags; usual : greatest variance of those
+    """
+    total, weights = 0.0, 0.0
+    for i in range(own.size):
+        variance = variance_of_none(own[i])
+        if own[i]["flags"] & saturated:
+            variance = min(variance, usual)
+        error = np.sqrt(variance)
+        weight = own[i]["partiality"] / error
+        total += weight * min(own[i]["intensity"] / error, enough)
+        weights += weight * weight
+    return total / np.sqrt(weights)
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def seen_fraction(own, scale, b, expected_sigmas, seen_sigmas):
+    """Share of the REFLECTION rows expected to stand so many sigma high that do so many; NaN where none is expected to."""
+    strong, seen = 0, 0
+    for i in range(own.size):
+        sigma, resolution = own[i]["sigma"], np.float64(own[i]["resolution"])
+        if scale * np.exp(-0.5 * b * resolution * resolution) * own[i]["partiality"] > expected_sigmas * sigma:
+            strong += 1
+            seen += own[i]["intensity"] > seen_sigmas * sigma
+    return seen / strong if strong > 0 else np.nan
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def relieve(rows, n, resolution, by_resolution, error, by_error):
+    """Multiply what the first n predictions expect by a `stages.relief.Relief`."""
+    for i in range(n):
+        rows.expected[i] *= (between(rows.resolution[i], resolution, by_resolution)
+                             * between(abs(rows.excitation[i] / rows.width[i]), error, by_error))

@@ -11,6 +11,7 @@ from mpixfel.kernels.integrate import Spots, measure, spots
 from mpixfel.kernels.levels import UNBOUND, levels
 from mpixfel.kernels.predict import Predictions, outline, predict, room, select
 from mpixfel.kernels.profiles import work
+from mpixfel.kernels.table import relieve
 from mpixfel.model.event import Reason, Skip
 from mpixfel.stages.check import check_options
 from mpixfel.stages.interface import option
@@ -165,7 +166,7 @@ class OneShot:
             p.predictions = room(n + n // 4)
             predict(*arguments, p.predictions)
         found = p.predictions
-        found.expected[:n] *= p.expected.relief(found.resolution[:n], found.excitation[:n] / found.width[:n])
+        relieve(found, n, *p.expected.relief)
         if least[1] > 0.0:
             n = select(found, n, self.least_expected(found.expected[:n]), self.evident, i)
         rows = Predictions(*(column[:n].copy() for column in found))
@@ -227,10 +228,12 @@ class OneShot:
                 which, prior = np.flatnonzero(lit), np.empty(n)
                 footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
             shining_on = np.where(lit, prior, 0.0)
-            footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
+            if twice:
+                footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
             measure(self.image.photons, p.light, rows, which, wide, prior, lit, bounds, p.claims, p.levels, stamp, *extent,
                     self.readout_variance, np.inf if last else BRIGHT, p.work, out)
-            footprint.darken(rows, shining_on, wide, n, *extent, bounds, p.light)
+            if twice:
+                footprint.darken(rows, shining_on, wide, n, *extent, bounds, p.light)
         footprint.unmark(rows, wide, n, *extent, bounds, twice, p.claims)
         return out
 

@@ -1,12 +1,15 @@
 """What the intensities of a lattice say of it: how far it diffracts, how strongly, and whether it is there at all."""
 import numpy as np
 
+from mpixfel.kernels import table
 from mpixfel.model.tables import Flag
+from mpixfel.stages.quantiles import middle
 
 SHELLS = 10
 LIMIT = 1.0             # signal to noise at which the resolution limit stands
 PRESENT = 5.0           # significance that the summed signal of a lattice must have
 ENOUGH = 5.0            # standard errors beyond which a single reflection tells no more
+EXPECTED, SEEN = 5.0, 2.0   # sigmas that a reflection is expected to stand high, and at which it is seen
 
 
 def judge(lattices, reflections, min_integrated):
@@ -22,7 +25,7 @@ def judge(lattices, reflections, min_integrated):
             continue
         row = row.copy()
         row["resolution_limit"] = resolution_limit(own)
-        row["seen_fraction"] = seen_fraction(own, row["overall_scale"], row["b_factor"])
+        row["seen_fraction"] = table.seen_fraction(own, float(row["overall_scale"]), float(row["b_factor"]), EXPECTED, SEEN)
         row["n_predicted"] = row["n_integrated"] = row["n_reflections"] = len(own)
         row["first_reflection"] = sum(map(len, tables))
         own["lattice"] = len(kept)
@@ -41,14 +44,13 @@ def significance(own):
     Intensities are weighted by their partialities over the variance that they would have without any signal, and none
     counts for more than `ENOUGH` of its own errors: a lattice is not borne out by a few chance coincidences.
     """
-    intensity, p = own["intensity"].astype(float), own["partiality"].astype(float)
-    variance = np.maximum(np.square(own["sigma"], dtype=float) - np.maximum(intensity, 0.0), 0.25)
     # How much a saturated spot holds is not known well, that it is there is.
-    cut = (own["flags"] & Flag.saturated) > 0
-    variance[cut] = np.minimum(variance[cut], np.median(variance))
-    z = np.minimum(intensity / np.sqrt(variance), ENOUGH)
-    weight = p / np.sqrt(variance)
-    return float(np.sum(weight * z) / np.sqrt(np.sum(weight ** 2)))
+    usual = np.inf
+    if (own["flags"] & Flag.saturated).any():
+        variance = np.empty(len(own))
+        table.fill_variances(own, variance)
+        usual = middle(variance)
+    return table.significance(own, ENOUGH, Flag.saturated, usual)
 
 
 def resolution_limit(own):
@@ -68,10 +70,3 @@ def resolution_limit(own):
     first = np.cumsum(sizes) - sizes
     low = np.flatnonzero(np.add.reduceat(ratio, first) / sizes < LIMIT)
     return float(resolution[order[first[low[0]] if len(low) else -1]])
-
-
-def seen_fraction(own, scale, b):
-    """Share of the reflections expected to stand five sigma high that stand at least two sigma high."""
-    expected = scale * np.exp(-b * own["resolution"].astype(float) ** 2 / 2) * own["partiality"]
-    strong = expected > 5 * own["sigma"]
-    return float(np.mean(own["intensity"][strong] > 2 * own["sigma"][strong])) if strong.any() else np.nan
