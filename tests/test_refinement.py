@@ -10,7 +10,7 @@ from still import context as context_of
 from mpixfel.kernels import refine
 from mpixfel.kernels.geometry import project
 from mpixfel.kernels.spots import ellipses
-from mpixfel.kernels.vectors import nearest_rotation
+from mpixfel.kernels.vectors import cell_of, nearest_rotation
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.tables import LATTICE, PEAK
@@ -281,3 +281,11 @@ def test_axes_that_are_turned_are_so_by_the_angle_whatever_their_strain():
     turn = Rotation.from_rotvec(np.radians(0.3) * np.array([0.6, 0.0, 0.8])).as_matrix()
     axes = CELL.reciprocal_axes()
     assert turned_degrees(1.001 * axes @ turn.T, axes) == pytest.approx(0.3, abs=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_cell_is_that_of_its_axes_however_they_are_turned(seed):
+    rng, out = np.random.default_rng(seed), np.empty(6)
+    axes = rng.normal(size=(3, 3)) * 0.01
+    assert cell_of(axes, out)
+    np.testing.assert_allclose(out, cell_parameters(axes), rtol=1e-9)

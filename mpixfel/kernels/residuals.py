@@ -2,6 +2,7 @@
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels.geometry import point_on_panel
 from mpixfel.kernels.refine import assign
 from mpixfel.kernels.spots import ellipse
 
@@ -12,6 +13,18 @@ def ray_of(point, beam, distance_m):
     x, y, z = point[0] - beam[0], point[1] - beam[1], point[2] + beam[2] * distance_m
     r = 1.0 / np.sqrt(x * x + y * y + z * z)
     return x * r, y * r, z * r
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def fill_points(peaks, geometry, least, unknown, points, relative):
+    """Fill points (n, 3), m, with where PEAK rows lie, and relative (n,) with their errors of place in widths of their spots:
+    those of their intensities, `least` to 1, or `unknown`."""
+    for i in range(peaks.size):
+        peak = peaks[i]
+        x, y, z = point_on_panel(geometry, peak["panel"], peak["fs"], peak["ss"])
+        points[i, 0], points[i, 1], points[i, 2] = x, y, z
+        error = peak["sigma"] / peak["intensity"]
+        relative[i] = min(max(error, least), 1.0) if 0.0 < error < np.inf else unknown
 
 
 @njit(cache=True, error_model="numpy")

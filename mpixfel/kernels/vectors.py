@@ -87,6 +87,24 @@ def nearest_rotation(m, out):
 
 
 @kernel
+def cell_of(reciprocal, out):
+    """Cell constants (6,), angstrom and degrees, of (3, 3) rows a*, b*, c*, into `out`; False where they lie in a plane."""
+    a, b, c, d, e, f, g, h, k = nine(reciprocal)
+    det = determinant(reciprocal)
+    if det == 0.0:
+        return False
+    # Rows of the direct axes, times the determinant.
+    ax, ay, az, bx, by, bz = e * k - f * h, f * g - d * k, d * h - e * g, h * c - k * b, k * a - g * c, g * b - h * a
+    cx, cy, cz = b * f - c * e, c * d - a * f, a * e - b * d
+    aa, bb, cc = np.sqrt(ax * ax + ay * ay + az * az), np.sqrt(bx * bx + by * by + bz * bz), np.sqrt(cx * cx + cy * cy + cz * cz)
+    out[0], out[1], out[2] = aa / abs(det), bb / abs(det), cc / abs(det)
+    out[3] = np.degrees(np.arccos(min(max((bx * cx + by * cy + bz * cz) / (bb * cc), -1.0), 1.0)))
+    out[4] = np.degrees(np.arccos(min(max((cx * ax + cy * ay + cz * az) / (cc * aa), -1.0), 1.0)))
+    out[5] = np.degrees(np.arccos(min(max((ax * bx + ay * by + az * bz) / (aa * bb), -1.0), 1.0)))
+    return True
+
+
+@kernel
 def turn(u, x, y, z, out):
     """`u` turned by the rotation vector (x, y, z), radians, laboratory frame: R(x, y, z) u into `out` (Rodrigues)."""
     angle = np.sqrt(x * x + y * y + z * z)

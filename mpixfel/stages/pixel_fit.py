@@ -91,7 +91,7 @@ def fit_pixels(row, model, rows, spots, shot, restraints, expected, distance_m, 
                                                         model.fall_off)
     state[n_geometry + 1], centre[n_geometry + 1] = model.fall_off, expected.fall_off
     state[-3:] = _factors(model.spread, expected.spread)
-    precision = np.concatenate([np.zeros(N_ROTATION), form.sigma ** -2.0, restraints.beam_sigma ** -2.0,
+    precision = np.concatenate([form.weight, restraints.beam_weight,
                                 [LOG_SCALE_SIGMA ** -2.0, expected.fall_off_sigma ** -2.0], expected.width_sigma ** -2.0])
     begin = (reference.copy(), lab.copy(), state.copy())
     axes, covariance = np.empty((3, 3)), np.empty((len(state), len(state)))

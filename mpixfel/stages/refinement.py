@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels import refine
-from mpixfel.kernels.residuals import match_peaks, typical_errors
+from mpixfel.kernels.residuals import fill_points, match_peaks, typical_errors
 from mpixfel.kernels.spots import Spread
+from mpixfel.kernels.vectors import cell_of
 from mpixfel.model.crystal import UnitCell, cell_parameters
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Detector
@@ -26,6 +27,7 @@ STEADY = 5                      # imagined peaks that fit as expected
 WORST_PLACE_PIXELS = 0.5        # peaks farther out than a few of these are not a lattice's, whatever its residuals say
 SLANT = 0.2                     # share of an excitation error by which a spot may stand aside
 MIN_RELATIVE = 0.02             # a centroid is never trusted beyond this share of the spot's width
+UNKNOWN_RELATIVE = 0.3          # share of it that an unknown error counts as
 
 
 class Prepared(NamedTuple):
@@ -147,15 +149,10 @@ class _Shot:
         geometry = shot.geometry
         self.options, self.prepared = options, prepared
         self.k0 = 1.0 / shot.wavelength_angstrom
-        panel = peaks["panel"].astype(np.int64)
-        fs, ss = peaks["fs"].astype(float), peaks["ss"].astype(float)
-        self.points = (geometry.origin[panel] + fs[:, None] * geometry.fs_axis[panel]
-                       + ss[:, None] * geometry.ss_axis[panel])
+        self.points, self.relative = np.empty((len(peaks), 3)), np.empty(len(peaks))
+        fill_points(peaks, geometry, MIN_RELATIVE, UNKNOWN_RELATIVE, self.points, self.relative)
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
         self.pixel_q = self.k0 * prepared.restraints.pixel_m / self.distance_m
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = peaks["sigma"].astype(float) / peaks["intensity"]
-        self.relative = np.where(np.isfinite(relative) & (relative > 0), np.clip(relative, MIN_RELATIVE, 1.0), 0.3)
         self.spread = prepared.spread
         self.floor = options.position_floor_pixels * self.pixel_q
 
@@ -187,7 +184,7 @@ class _Shot:
             state = np.zeros(n)
         else:
             reference, lab, state = before.reference.copy(), before.strains.copy(), before.state.copy()
-        precision = np.concatenate([np.zeros(refine.N_ROTATION), form.sigma ** -2.0, p.restraints.beam_sigma ** -2.0])
+        precision = np.concatenate([form.weight, p.restraints.beam_weight])
         axes, covariance = np.empty((3, 3)), np.empty((n, n))
         converged, _, _, rms = refine.descend(
             reference, lab, hkl, use, self.points, self.relative, before.errors.floor, self.k0, self.spread,
@@ -228,12 +225,12 @@ def row_form(row, known):
 
 def record_fit(row, form, axes, state, covariance, known):
     """Write axes, cell, shift and distance of a fit, with errors, into a LATTICE row; `state` as in `kernels.refine`."""
-    n = refine.N_ROTATION + len(form.strains)
-    sigma = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    n, cell = refine.N_ROTATION + len(form.strains), np.full(6, np.nan)
+    sigma = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
     strain_covariance = covariance[refine.N_ROTATION:n, refine.N_ROTATION:n]
-    row["reciprocal_axes"] = axes
-    row["cell"] = cell_parameters(axes)
-    row["cell_sigma"] = np.sqrt(np.maximum(np.diag(form.to_cell @ strain_covariance @ form.to_cell.T), 0))
+    cell_of(axes, cell)
+    row["reciprocal_axes"], row["cell"] = axes, cell
+    row["cell_sigma"] = np.sqrt(np.maximum(((form.to_cell @ strain_covariance) * form.to_cell).sum(axis=1), 0.0))
     row["orientation_sigma"] = np.degrees(sigma[:refine.N_ROTATION])
     row["beam_shift"] = state[n:n + 2] - known.shift_m
     row["beam_shift_sigma"] = sigma[n:n + 2]

@@ -21,6 +21,7 @@ class Form(NamedTuple):
     strains: np.ndarray      # (n, 3, 3) in the crystal's frame
     to_cell: np.ndarray      # (6, n), see `strain.Strains`
     sigma: np.ndarray        # (n,) expected spread of each strain
+    weight: np.ndarray       # (3 + n,) of the restraints on three rotations (none) and on the strains
     centring: int            # ASCII
 
 
@@ -29,6 +30,7 @@ class Restraints(NamedTuple):
 
     forms: tuple
     beam_sigma: np.ndarray       # (3,) of the shift x and y in m, and of the relative distance
+    beam_weight: np.ndarray      # (3,) of the restraints on them
     shift_m: np.ndarray          # (2,) shift that shots' geometries already have
     distance_scale: float        # likewise
     cell_sigma: float            # for lattices that are none of the forms
@@ -44,8 +46,9 @@ def restraints(context, cell_sigma=CELL_SIGMA, shift_sigma_pixels=BEAM_SHIFT_SIG
         distance_sigma = min(distance_sigma, float(learnt.extra.get("distance_sigma", 0.0)))
     spreads = learnt.cell_sigma or (None,) * len(context.best_cells)
     forms = tuple(form_of(cell, cell_sigma, spread) for cell, spread in zip(context.best_cells, spreads))
-    return Restraints(forms, np.array([*shift, max(distance_sigma, 1e-9)]), np.array(learnt.beam_shift_m, float),
-                      learnt.distance_scale, cell_sigma, pixel)
+    beam_sigma = np.array([*shift, max(distance_sigma, 1e-9)])
+    return Restraints(forms, beam_sigma, beam_sigma ** -2.0, np.array(learnt.beam_shift_m, float), learnt.distance_scale,
+                      cell_sigma, pixel)
 
 
 def form_of(cell, cell_sigma, spread=None):
@@ -55,4 +58,4 @@ def form_of(cell, cell_sigma, spread=None):
     if spread is not None:
         weight = to_cell / np.sum(to_cell ** 2, axis=0)
         sigma = np.maximum(np.abs(weight).T @ np.asarray(spread, float), LEAST_STRAIN)
-    return Form(cell, basis, to_cell, sigma, ord(cell.centring))
+    return Form(cell, basis, to_cell, sigma, np.concatenate([np.zeros(3), sigma ** -2.0]), ord(cell.centring))
