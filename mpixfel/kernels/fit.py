@@ -12,7 +12,7 @@ import numpy as np
 
 
 from mpixfel.kernels.match import FREEDOM, PEAK_DENSITY, ROOT_HALF, compare, fill_odds, lattice_matrix, log_product
-from mpixfel.kernels.vectors import determinant, invert, kernel, nine, solve_positive, turn
+from mpixfel.kernels.vectors import determinant, invert, kernel, nine, solve_positive, turn, with_arrays
 
 N_PARAMETERS = 11   # rotation (3), shift of the pattern (2), strain of the cell (6)
 _PAIRS = np.array([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)])
@@ -263,7 +263,7 @@ def judge(spots, reciprocal, precision, rotation, free, work, member, indices):
     return result
 
 
-@kernel
+@with_arrays
 def drop_repeats(odds, indices):
     """A lattice point explains one spot: the odds of others that claim it (split peaks, streaks) become 0."""
     n, size = odds.size, 16

@@ -7,7 +7,7 @@ q.v is small for every vector near the beam, which proves nothing.
 """
 import numpy as np
 
-from mpixfel.kernels.vectors import inlined, kernel
+from mpixfel.kernels.vectors import inlined, kernel, with_arrays
 
 f32 = np.float32
 BLOCK = 512     # directions whose scores stay in the nearest cache
@@ -195,7 +195,7 @@ def turn_scores(frame, others, q, limit, length, cosines, sines, out):
     return used
 
 
-@kernel
+@with_arrays
 def turns_about_axes(axes, order, signs, reference, scale, q, limit, cosines, sines, work, keep, scores, rotations,
                      lengths):
     """The best turns of the known cell about each axis.

@@ -7,7 +7,7 @@ distances along the sphere are known far better than the excitation error.
 import numpy as np
 
 from mpixfel.kernels.match import Q, U1, U2, VARIANCE, lattice_matrix, log_product
-from mpixfel.kernels.vectors import invert, kernel
+from mpixfel.kernels.vectors import invert, kernel, with_arrays
 
 
 @kernel
@@ -53,7 +53,7 @@ def unit_triad(ax, ay, az, bx, by, bz, out):
     return True
 
 
-@kernel
+@with_arrays
 def pair_rotations(spots, pairs, points, lengths, unique, reciprocal, more, more_q, wide, wide_q, budget, rotations,
                    scores, work):
     """The best rotations that pairs of spots allow; returns how many.

@@ -7,12 +7,12 @@ import numpy as np
 
 from mpixfel.kernels.lattice import COSINES, refine_axis
 from mpixfel.kernels.match import log_product
-from mpixfel.kernels.vectors import determinant, invert, kernel
+from mpixfel.kernels.vectors import determinant, invert, kernel, with_arrays
 
 f32 = np.float32
 
 
-@kernel
+@with_arrays
 def scan_ball(radius, least, step, step_z, q, spread, out):
     """Score, less what is expected, over its spread, of vectors on a grid in half a ball.
 
@@ -114,7 +114,7 @@ def vector_odds(vectors, spots, out):
             out[k] = -np.inf
 
 
-@kernel
+@with_arrays
 def triple_odds(vectors, spots, least_volume, share, wide_q, triples, scores, work):
     """Log odds of the lattice of each triple of vectors; returns how many triples have at least `least_volume`.
 

@@ -11,9 +11,15 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 def kernel(function, **options):
     """Compile with reordering allowed and without the check for division by 0, which keeps loops from vectorising.
 
-    A file's cached code is not renewed when what it calls in another file has changed.
+    References to arrays are not counted (that costs each call of another kernel two locked instructions for every array):
+    what makes arrays itself is compiled `with_arrays`.
     """
-    return njit(cache=True, fastmath=FAST, error_model="numpy", **options)(function)
+    return njit(cache=True, fastmath=FAST, error_model="numpy", **{"_nrt": False, **options})(function)
+
+
+def with_arrays(function):
+    """As `kernel`, of one that makes arrays."""
+    return kernel(function, _nrt=True)
 
 
 def inlined(function):
