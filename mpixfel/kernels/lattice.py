@@ -53,7 +53,7 @@ def scan_directions(directions, length, q, expected, out):
 
 
 @inlined
-def _score(p):
+def score(p):
     t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
     t = t * t
     return t * t
@@ -66,8 +66,8 @@ def _add_scores(x, y, z, q, j, scale, out):
     a2, b2, c2, a3, b3, c3 = q[0, j + 2], q[1, j + 2], q[2, j + 2], q[0, j + 3], q[1, j + 3], q[2, j + 3]
     for i in range(np.uint64(out.size)):
         u, v, w = scale * x[i], scale * y[i], scale * z[i]
-        out[i] += ((_score(u * a0 + v * b0 + w * c0) + _score(u * a1 + v * b1 + w * c1))
-                   + (_score(u * a2 + v * b2 + w * c2) + _score(u * a3 + v * b3 + w * c3)))
+        out[i] += ((score(u * a0 + v * b0 + w * c0) + score(u * a1 + v * b1 + w * c1))
+                   + (score(u * a2 + v * b2 + w * c2) + score(u * a3 + v * b3 + w * c3)))
 
 
 @kernel

@@ -5,9 +5,9 @@ steps along the beam, which makes the grid a hundred times smaller than a cubic 
 """
 import numpy as np
 
-from mpixfel.kernels.lattice import COSINES, refine_axis
+from mpixfel.kernels.lattice import COSINES, refine_axis, score
 from mpixfel.kernels.match import log_product
-from mpixfel.kernels.vectors import determinant, invert, kernel, with_arrays
+from mpixfel.kernels.vectors import determinant, inlined, invert, kernel, with_arrays
 
 f32 = np.float32
 
@@ -17,37 +17,60 @@ def scan_ball(radius, least, step, step_z, q, spread, out):
     """Score, less what is expected, over its spread, of vectors on a grid in half a ball.
 
     radius, least: largest and smallest length, angstrom; step across, step_z along the beam; q (3, M) float32, zeros
-    as padding; spread (2, B): work; out (Z, N, N) float32 with N = 2 n + 1, x fastest, n = floor(radius / step),
-    Z = floor(radius / step_z) + 1: vectors ((i - n) step, (j - n) step, k step_z). -1e9 where it is not to be looked at.
+    as padding, M a multiple of 8; spread (2, B): work; out (Z, N, N) float32 with N = 2 n + 1, x fastest, n = floor(radius /
+    step), Z = floor(radius / step_z) + 1: vectors ((i - n) step, (j - n) step, k step_z). -1e9 where it is not to be looked
+    at.
     """
     side, across = out.shape[2], np.sqrt(q[0] * q[0] + q[1] * q[1])
     middle = side // 2
+    xs = ((np.arange(side) - middle) * step).astype(f32)
+    out[:] = f32(-1e9)
     for k in range(out.shape[0]):
         z = f32(k * step_z)
         _expected(z, radius, q, across, spread)
-        scale = f32(spread.shape[1] / radius)
-        for j in range(side):
+        for j in range(middle if k == 0 else 0, side):
             y = f32((j - middle) * step)
-            for i in range(side):
-                x = f32((i - middle) * step)
-                r2 = x * x + y * y
-                size = r2 + z * z
-                if size > radius * radius or size < least * least or (k == 0 and (j < middle or j == middle and i < middle)):
-                    out[k, j, i] = f32(-1e9)
-                    continue
-                b = min(int(np.sqrt(r2) * scale), spread.shape[1] - 1)
-                out[k, j, i] = (_score(x, y, z, q) - spread[0, b]) * spread[1, b]
+            beyond = radius * radius - z * z - y * y
+            if beyond < 0.0:
+                continue
+            reach = min(int(np.sqrt(beyond) / step), middle)
+            first = middle - (0 if k == 0 and j == middle else reach)     # a vector and its opposite are one
+            x, row = xs[first:middle + reach + 1], out[k, j, first:middle + reach + 1]
+            row[:] = f32(0.0)
+            for m in range(0, q.shape[1], 8):
+                _add_row_scores(x, y, z, q, m, row)
+            _weigh(x, y, z, f32(least), f32(spread.shape[1] / radius), spread, row)
+
+
+@inlined
+def _in_row(q, y, z, m):
+    return q[0, m], y * q[1, m] + z * q[2, m]
 
 
 @kernel
-def _score(x, y, z, q):
-    total = f32(0.0)
-    for m in range(q.shape[1]):
-        p = x * q[0, m] + y * q[1, m] + z * q[2, m]
-        t = f32(1.0) - f32(2.0) * abs(p - np.rint(p))
-        t = t * t
-        total += t * t
-    return total
+def _add_row_scores(x, y, z, q, m, out):
+    """Add the scores of eight spots to a row of vectors: along the row no sum over lanes is left, and few loads."""
+    a0, b0 = _in_row(q, y, z, m)
+    a1, b1 = _in_row(q, y, z, m + 1)
+    a2, b2 = _in_row(q, y, z, m + 2)
+    a3, b3 = _in_row(q, y, z, m + 3)
+    a4, b4 = _in_row(q, y, z, m + 4)
+    a5, b5 = _in_row(q, y, z, m + 5)
+    a6, b6 = _in_row(q, y, z, m + 6)
+    a7, b7 = _in_row(q, y, z, m + 7)
+    for i in range(np.uint64(out.size)):
+        u = x[i]
+        out[i] += (((score(u * a0 + b0) + score(u * a1 + b1)) + (score(u * a2 + b2) + score(u * a3 + b3)))
+                   + ((score(u * a4 + b4) + score(u * a5 + b5)) + (score(u * a6 + b6) + score(u * a7 + b7))))
+
+
+@kernel
+def _weigh(x, y, z, least, scale, spread, out):
+    """Take from the scores of a row of vectors what is expected, in units of its spread; none shorter than `least`."""
+    for i in range(out.size):
+        r2 = x[i] * x[i] + y * y
+        b = min(int(np.sqrt(r2) * scale), spread.shape[1] - 1)
+        out[i] = (out[i] - spread[0, b]) * spread[1, b] if r2 + z * z >= least * least else f32(-1e9)
 
 
 @kernel

@@ -7,6 +7,8 @@ for that says how many orientations differ; it is measured at the start on lists
 Spots of some other lattice lie in planes and rows, and many of them are matched better than random ones. What a cell
 reaches among these is measured, too: between the two bounds, a pattern is asked what cell it would prefer.
 """
+import bisect
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +35,10 @@ class Null(NamedTuple):
 
     def at(self, n, fineness):
         """Location for n random spots; straight on beyond the finenesses that were measured."""
-        low, high = (np.interp(np.log(n), self.log_spots, self.location[:, i]) for i in range(2))
+        x, places = math.log(n), self.log_spots
+        i = min(max(bisect.bisect_right(places, x) - 1, 0), len(places) - 2)
+        share = min(max((x - places[i]) / (places[i + 1] - places[i]), 0.0), 1.0)
+        low, high = self.location[i] + share * (self.location[i + 1] - self.location[i])
         return float(low + (high - low) * (fineness - self.fineness[0]) / (self.fineness[1] - self.fineness[0]))
 
     def bound(self, n, fineness, rate):

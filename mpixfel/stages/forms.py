@@ -43,12 +43,12 @@ class Form:
         """(3, 3): reduced axes = primitive @ conventional ones."""
         return np.linalg.inv(self.conventional)
 
-    @property
+    @cached_property
     def longest(self):
         """Angstrom."""
         return float(np.linalg.norm(self.axes[2]))
 
-    @property
+    @cached_property
     def volume(self):
         """Of the primitive cell, angstrom^3."""
         return float(abs(np.linalg.det(self.axes)))

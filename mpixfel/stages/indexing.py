@@ -9,7 +9,8 @@ from mpixfel.errors import MpixfelError
 from mpixfel.kernels import fit
 from mpixfel.kernels.geometry import scattering_vectors
 from mpixfel.kernels.match import spot_table
-from mpixfel.model.crystal import UnitCell, cell_parameters
+from mpixfel.kernels.vectors import cell_of
+from mpixfel.model.crystal import UnitCell
 from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Beam, Context, Detector, Panel, Shot
 from mpixfel.model.tables import LATTICE
@@ -165,8 +166,9 @@ def _skip(numbers):
 
 def _row(prepared, one, distance):
     form, row = prepared.forms[one.form], np.zeros(1, LATTICE)
-    row["reciprocal_axes"] = lattice_axes(form, one.fit.rotation, one.fit.free[2:])
-    row["cell"] = cell_parameters(row["reciprocal_axes"][0])
+    axes, cell = lattice_axes(form, one.fit.rotation, one.fit.free[2:]), np.empty(6)
+    cell_of(axes, cell)
+    row["reciprocal_axes"], row["cell"] = axes, cell
     row["centring"], row["space_group"] = form.cell.centring.encode(), form.cell.space_group.encode()
     row["form"], row["n_indexed"], row["score"] = one.form, int(np.sum(one.fit.member > 0.5)), one.score
     row["beam_shift"], row["distance_scale"] = one.fit.free[:2] * distance - prepared.shift_m, 1.0

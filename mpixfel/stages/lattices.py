@@ -1,4 +1,5 @@
 """All lattices of one event: found one after the other, then held against each other."""
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -125,12 +126,13 @@ def convincing(fit, table, form, known, bound):
     """
     member = fit.member
     n, most = len(member), best_possible(table, len(member), form.volume)
-    order = np.argsort(table[Q2, :n], kind="stable")
-    even = member[order[n // 2:]].mean() > 0.5 * member[order[:n // 2]].mean()
+    mine = member[np.argsort(table[Q2, :n], kind="stable")]
+    near, far = mine[:n // 2], mine[n // 2:]
+    even = np.add.reduce(far) / len(far) > 0.5 * np.add.reduce(near) / len(near)
     if even and fit.log_odds >= NEARLY_ALL * most:
         return True
-    share = min(max(member.mean(), 1e-3), 1 - 1e-3)
-    expected = share * most + n * (share * np.log(share) + (1 - share) * np.log(1 - share))
+    share = min(max(float(np.add.reduce(member)) / n, 1e-3), 1 - 1e-3)
+    expected = share * most + n * (share * math.log(share) + (1 - share) * math.log(1 - share))
     if fit.log_odds < max(FAR_BEYOND * bound, AS_EXPECTED * expected):
         return False
     indices = fit.indices[member > 0.5]

@@ -7,6 +7,7 @@ import numpy as np
 from mpixfel.kernels import fit, lattice, pairs
 from mpixfel.kernels.match import Q, Q2, SHIFT, WEIGHT, subset
 from mpixfel.kernels.vectors import keep_best, keep_distinct
+from mpixfel.stages.quantiles import middle
 
 TRIM_CYCLES = np.array([0.25, 0.15, 0.08], np.float32)
 SCAN_SPOTS = 64
@@ -115,7 +116,7 @@ def spread(n, room):
     if n <= room:
         return np.arange(n)
     half = room // 2
-    return np.concatenate([np.arange(half), np.linspace(half, n - 1, room - half).astype(int)])
+    return np.concatenate([np.arange(half), half + np.arange(room - half) * (n - 1 - half) // (room - half - 1)])
 
 
 def columns(spots, keep):
@@ -181,7 +182,7 @@ def scan_axis(spots, norm, axis, cell_sigma, grids, effort):
     order = np.argsort(-scores[:found], kind="stable")[:effort.axes]
     if found > MIN_AXES:
         # Where some stand out, the rest need not be turned about.
-        order = order[scores[order] >= min(0.5 * (scores[order[0]] + np.median(scores[:found])), scores[order[MIN_AXES]])]
+        order = order[scores[order] >= min(0.5 * (scores[order[0]] + middle(scores[:found])), scores[order[MIN_AXES]])]
     return axes, order
 
 
