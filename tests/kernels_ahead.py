@@ -43,6 +43,7 @@ class Calls(event.Listener):
 def write(folder):
     """Simulate, process, write the list."""
     calls = Calls()
+    ahead.listed = list   # what an old list names is not compiled for that alone
     event.register("numba:compile", calls)
     simulated, source = Path(folder, "sim"), Path(folder, "sim", "run.cfg")
     code = main(["simulate", "--output", str(simulated), "--frames", "24", "-q"])

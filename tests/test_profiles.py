@@ -87,7 +87,7 @@ def test_every_pixel_of_a_foreground_is_claimed_and_given_back():
     shared = np.zeros(12, bool)
     footprint.crowded(rows, intensity, 12, 3.5, 6.0, BOUNDS, claims, shared)
     assert list(shared) == [np.any(twin[:, :60][own[i]] > 1) for i in range(12)]
-    footprint.unmark(rows, intensity, 12, 3.5, 6.0, BOUNDS, True, claims)
+    footprint.clear(claims, True)
     assert not claims.one.any() and not claims.more.any()
 
 

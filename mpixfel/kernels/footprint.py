@@ -17,6 +17,12 @@ class Claims(NamedTuple):
     more: np.ndarray    # (P, SS, words) uint32: by more than one
 
 
+def clear(claims, twice):
+    """Undo `mark`, which returned `twice`; whole maps: they are small, and to look each spot up again takes longer."""
+    for one_map in claims[:1 + twice]:
+        one_map.fill(0)
+
+
 def claims(stack_shape):
     """`Claims` for images of a shape (P, SS, FS), with a word to spare at the end of a row."""
     words = stack_shape[2] // WORD + 2
@@ -59,20 +65,6 @@ def mark(rows, intensity, n, limit, radius, bounds, claims):
                         twice |= again
                     claims.one[p, row, w] = int(claims.one[p, row, w]) | bits
     return twice != 0
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
-def unmark(rows, intensity, n, limit, radius, bounds, twice, claims):
-    """Undo `mark`, which returned `twice`."""
-    for i in range(n):
-        fore = foreground(rows.shape, rows.tail, i, intensity[i], limit, radius)
-        p = rows.panel[i]
-        left, top, width, height = box_of(fore, rows.place[i, 0], rows.place[i, 1])
-        for y in range(max(top, 0), min(top + height, bounds[p, 0])):
-            for w in range(max(left, 0) // WORD, (min(left + width, bounds[p, 1]) - 1) // WORD + 1):
-                claims.one[p, y, w] = 0
-                if twice:
-                    claims.more[p, y, w] = 0
 
 
 @njit(cache=True, error_model="numpy")

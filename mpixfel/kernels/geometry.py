@@ -64,8 +64,26 @@ def panel_inverses(geometry):
 
     For a ray k, w = inverse @ k gives fs = w[0] / w[2], ss = w[1] / w[2], and w[2] > 0 if the panel lies ahead.
     """
-    columns = np.stack([geometry.fs_axis, geometry.ss_axis, geometry.origin], axis=2)
-    return np.ascontiguousarray(np.linalg.inv(columns))
+    out = np.empty((len(geometry.origin), 3, 3))
+    fill_panel_inverses(geometry, out)
+    return out
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def fill_panel_inverses(geometry, out):
+    """Fill out (P, 3, 3), see `panel_inverses`: the rows of an inverse are cross products of two columns, over the volume."""
+    for p in range(out.shape[0]):
+        fs, ss, origin = geometry.fs_axis[p], geometry.ss_axis[p], geometry.origin[p]
+        volume = 0.0
+        for k in range(3):
+            i, j = (k + 1) % 3, (k + 2) % 3
+            out[p, 0, k] = ss[i] * origin[j] - ss[j] * origin[i]
+            out[p, 1, k] = origin[i] * fs[j] - origin[j] * fs[i]
+            out[p, 2, k] = fs[i] * ss[j] - fs[j] * ss[i]
+            volume += fs[k] * out[p, 0, k]
+        for row in range(3):
+            for k in range(3):
+                out[p, row, k] /= volume
 
 
 @njit(cache=True, error_model="numpy")

@@ -234,7 +234,7 @@ class OneShot:
                     self.readout_variance, np.inf if last else BRIGHT, p.work, out)
             if twice:
                 footprint.darken(rows, shining_on, wide, n, *extent, bounds, p.light)
-        footprint.unmark(rows, wide, n, *extent, bounds, twice, p.claims)
+        footprint.clear(p.claims, twice)
         return out
 
 
