@@ -3,10 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 from still import CELL, context, event, rotation, still
 
+from mpixfel.kernels.likely import fill_likely
 from mpixfel.kernels.predict import room
 from mpixfel.kernels.table import polarisation
 from mpixfel.model.crystal import cell_parameters
@@ -203,6 +205,15 @@ def test_likely_photons_lie_between_what_was_measured_and_what_is_expected():
                         - 0.5 * ((grid - before.measured.intensity[i]) / before.measured.sigma[i]) ** 2)
         assert likely[i] == pytest.approx(np.sum(grid * weight) / np.sum(weight), rel=5e-3)
     assert likely[3] == 0.0
+
+
+@pytest.mark.parametrize("intensity, expected", [(3.0, 0.1), (-4.0, 0.09), (0.0, 0.0815), (-30.0, 2.0)])
+def test_likely_photons_are_right_where_next_to_nothing_is_expected(intensity, expected):
+    """There the mean of the distribution differs from what was expected by little, and that little is what counts."""
+    out, x = np.empty(1), np.linspace(0.0, 40.0 * expected, 400_001)
+    fill_likely(np.array([intensity]), np.array([2.0]), np.array([expected]), out)
+    weight = np.exp(-x / expected - 0.5 * (x ** 2 - 2 * x * intensity) / 4.0)
+    assert out[0] == pytest.approx(trapezoid(x * weight, x) / trapezoid(weight, x), rel=5e-5)
 
 
 def test_polarised_light_is_corrected_for_along_its_field_alone():

@@ -1,5 +1,4 @@
 """Which pixels belong to spots, and what spots shine on them."""
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -86,42 +85,6 @@ def crowded(rows, intensity, n, limit, radius, bounds, claims, out):
                     bits = bits_between(int(ends[row - top, 0]), int(ends[row - top, 1]), w)
                     shared |= int(claims.more[p, row, w]) & bits
         out[i] = shared != 0
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def likely_photons(intensity, sigma, expected):
-    """Photons that a reflection has in all likelihood; 0 where it was not measured.
-
-    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a normal
-    distribution about I - sigma^2 / expected, cut off at zero.
-    """
-    x = intensity / sigma - sigma / max(expected, 1e-6)
-    # The ratio of normal density to distribution function; far below zero it nears -x.
-    if x > -25.0:
-        photons = sigma * (x + np.exp(-0.5 * x * x) / math.erfc(-x / np.sqrt(2.0)) * np.sqrt(2.0 / np.pi))
-    else:
-        photons = -sigma / x
-    return max(photons, 0.0) if np.isfinite(intensity) else 0.0
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
-def fill_likely(intensity, sigma, expected, out):
-    """Fill out (n,) with `likely_photons` of each reflection."""
-    for i in range(out.size):
-        out[i] = likely_photons(intensity[i], sigma[i], expected[i])
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
-def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
-    """Fill out (n,) with `likely_photons` by what was measured of the same reflections; 0 where nothing was.
-
-    known : (m,) sorted `predict.key` numbers of those measured; order : their places in `intensity` and `sigma`
-    numbers, expected : (n,) of the reflections asked for
-    """
-    for i in range(out.size):
-        at = np.searchsorted(known, numbers[i])
-        there = at < known.size and known[at] == numbers[i]
-        out[i] = likely_photons(intensity[order[at]], sigma[order[at]], expected[i]) if there else 0.0
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")

@@ -1,11 +1,13 @@
 """Least squares of one lattice against all its measured spots, strong and weak, seen and unseen.
 
 The mean intensity of reflections of a resolution falls off with the excitation error as the model of the spread says.
-Single reflections scatter about that mean by their structure factors (Wilson: as much as the mean itself) and by the
-noise of their measurement. So each measured intensity I with error sigma, expected mean m, has the weight
-1 / (m^2 + sigma^2) against m: the exact score of an exponential distribution where the noise is small, and of the noise
-where that is large (Wedderburn's quasi-likelihood, Biometrika 61 (1974) 439). It says where the Ewald sphere lies even
-where no single spot can be seen. Spots that stand out also say where they are and how wide.
+Single reflections scatter about that mean m by their structure factors (Wilson: exponentially) and by the noise of their
+measurement. The derivative of the logarithm of the likelihood by log m is J / m - 1, where J is what is likely of the
+reflection's photons after its measurement (Louis, J. R. Stat. Soc. B 44 (1982) 226, eq. 3.1). Its information is taken as
+m^2 / (m^2 + sigma^2), as of a distribution of that mean and variance (Wedderburn, Biometrika 61 (1974) 439). Sigma is the
+noise that m photons have, not that of those counted: or else reflections that by chance show few would weigh more. So
+reflections say where the Ewald sphere lies even where no single one can be seen. Spots that stand out also say where they
+are and how wide.
 
 Parameters, in this order: three rotations (rad), strains, shift x and y of the pattern (m), relative change of the
 distance; then the logarithm of the scale, the fall-off B of exp(-B / (2 d^2)) (angstrom^2), and the logarithms of the
@@ -16,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels.likely import LEAST_EXPECTED, likely_photons, variance_of_none
 from mpixfel.kernels.refine import (MAX_PARAMETERS, N_ROTATION, STUDENT, cholesky_solve, invert, residual_rows, strained,
                                     turn, turn_tensor)
 from mpixfel.kernels.spots import Spread, ellipse, excited
 
 N_INTENSITY = 5      # scale, fall-off, domain, mosaicity, bandwidth
+FAR, FAR_FALL = 0.5, 10.0   # longest steps, of logarithms and of the fall-off (angstrom^2)
 STEP = 1e-3          # relative step of numerical derivatives by the spreads
 BRIGHTEST = 7.0      # intensities count as at most this many times their mean: the tail of Wilson's distribution
 
@@ -128,7 +132,7 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
         s2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2]
         qn = s2 / (2.0 * k0)
         density, share, radius2 = excited(error, nn, qn, spread)
-        mean = scale * np.exp(-0.5 * fall * s2) * density * signals.relief[i]
+        mean = max(scale * np.exp(-0.5 * fall * s2) * density * signals.relief[i], LEAST_EXPECTED)
         # Derivatives of the logarithm of the mean; the geometry acts through the excitation error alone.
         slope = -(1.0 - share) * error / nn - share * 2.0 * error / radius2
         if spread.flat > 0.0:
@@ -141,10 +145,10 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
             by_flat_spreads(q, k0, spread, density, rr, tt, n_geometry, row, rows)
         else:
             by_spreads(q, k0, spread, error, nn, share, n_geometry, row, rows)
-        sigma2 = signals.sigma[i] * signals.sigma[i]
+        noise2 = variance_of_none(signals.intensity[i], signals.sigma[i]) + mean
         seen = min(signals.intensity[i], BRIGHTEST * mean + 3.0 * signals.sigma[i])
-        weight = mean * mean / (mean * mean + sigma2)
-        pull = mean * (seen - mean) / (mean * mean + sigma2)
+        weight = mean * mean / (mean * mean + noise2)
+        pull = likely_photons(seen, np.sqrt(noise2), mean) / mean - 1.0
         for a in range(n):
             gradient[a] += pull * row[a]
             for b in range(a + 1):
@@ -251,8 +255,8 @@ def descend_signals(reference, strains, signals, k0, spread, distance_m, precisi
         for a in range(n):
             largest = max(largest, abs(gradient[a]) * np.sqrt(covariance[a, a]))
         for a in range(n - N_INTENSITY, n):
-            if a != n_geometry + 1:
-                gradient[a] = min(max(gradient[a], -0.5), 0.5)
+            most = FAR_FALL if a == n_geometry + 1 else FAR
+            gradient[a] = min(max(gradient[a], -most), most)
         turn(reference, gradient[:N_ROTATION])
         for k in range(n_strain):
             turn_tensor(strains[k], gradient)

@@ -3,6 +3,7 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.geometry import point_on_panel
+from mpixfel.kernels.likely import variance_of_none
 from mpixfel.kernels.predict import among, key
 
 
@@ -95,17 +96,10 @@ def fill_flags(rows, spots, lattice, good, cut, shape, limits, bits, explained, 
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def variance_of_none(row):
-    """Variance that the intensity of a REFLECTION row would have without any signal."""
-    sigma, signal = np.float64(row["sigma"]), max(np.float64(row["intensity"]), 0.0)
-    return max(sigma * sigma - signal, 0.25)
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
 def fill_variances(own, out):
-    """Fill out (n,) with `variance_of_none` of REFLECTION rows."""
+    """Fill out (n,) with `likely.variance_of_none` of REFLECTION rows."""
     for i in range(out.size):
-        out[i] = variance_of_none(own[i])
+        out[i] = variance_of_none(np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"]))
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -116,7 +110,7 @@ def significance(own, enough, saturated, usual):
     """
     total, weights = 0.0, 0.0
     for i in range(own.size):
-        variance = variance_of_none(own[i])
+        variance = variance_of_none(np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"]))
         if own[i]["flags"] & saturated:
             variance = min(variance, usual)
         error = np.sqrt(variance)

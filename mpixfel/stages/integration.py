@@ -9,6 +9,7 @@ from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
 from mpixfel.kernels.integrate import Spots, measure, spots
 from mpixfel.kernels.levels import UNBOUND, levels
+from mpixfel.kernels.likely import fill_likely, fill_likely_of
 from mpixfel.kernels.predict import Predictions, outline, predict, room, select
 from mpixfel.kernels.profiles import work
 from mpixfel.kernels.table import relieve
@@ -58,7 +59,7 @@ class ProfileIntegrator:
 
     refine: str = option("pixels", "last fit of each lattice before it is integrated: pixels (to all its predicted spots, "
                          "seen or not) or none", choices=("pixels", "none"))
-    completeness: float = option(0.996, "share of the reflections of more than `worthwhile_photons` that is to be "
+    completeness: float = option(0.995, "share of the reflections of more than `worthwhile_photons` that is to be "
                                  "integrated: the more, the more empty ones come along", low=0.5, high=1)
     worthwhile_photons: float = option(10.0, "reflections of fewer photons need not be found", "photons", low=1, high=1e6)
     min_partiality: float = option(0.002, "reflections that the model excites less are never integrated", low=1e-5, high=1)
@@ -226,7 +227,7 @@ class OneShot:
         for turn in range(1 + SETTLING * (last and twice)):
             if turn:
                 which, prior = np.flatnonzero(lit), np.empty(n)
-                footprint.fill_likely(out.intensity, out.sigma, rows.expected, prior)
+                fill_likely(out.intensity, out.sigma, rows.expected, prior)
             shining_on = np.where(lit, prior, 0.0)
             if twice:
                 footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
@@ -246,11 +247,11 @@ def largest_q(shot, corners):
 
 
 def shining(lattice, rows, before):
-    """(n,) photons that reflections have in all likelihood, see `footprint.likely_photons`, from what was measured before."""
+    """(n,) photons that reflections have in all likelihood, see `likely.likely_photons`, from what was measured before."""
     known, out = keys(before.lattice, before.rows.hkl), np.empty(len(lattice))
     order = np.argsort(known)
-    footprint.fill_likely_of(known[order], order, before.measured.intensity, before.measured.sigma,
-                             keys(lattice, rows.hkl), rows.expected, out)
+    fill_likely_of(known[order], order, before.measured.intensity, before.measured.sigma, keys(lattice, rows.hkl),
+                   rows.expected, out)
     return out
 
 

@@ -11,7 +11,7 @@ from mpixfel.stages.spread import UNKNOWN, describe
 
 LEAST_FALL_OFF_SIGMA = 1.0   # angstrom^2: likewise
 WIDTHS = ("domain_size", "half_mosaicity", "bandwidth")
-LEAST_SAY = 0.05             # information beside the restraint, over the restraint's, below which a shot said nothing
+LEAST_SAY = 0.002            # information beside the restraint, over the restraint's, below which a shot said nothing
 MANY = 10                    # measurements among which outliers can be told
 FEWEST = 3                   # lattices from which a run begins to learn
 LEAST_WIDTH_SIGMA = 0.05     # of the logarithm of a width: no shot is taken as more like the others

@@ -1,0 +1,51 @@
+"""What is likely of a reflection's photons, where others of its resolution and excitation show some in the mean."""
+import math
+
+import numpy as np
+from numba import njit
+
+LEAST_VARIANCE = 0.25   # photons^2: no measurement is better
+LEAST_EXPECTED = 1e-6   # photons: fewer are as good as none
+FAR_BELOW = -25.0       # standard deviations below zero from where on the first terms of a series tell the mean
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def variance_of_none(intensity, sigma):
+    """Variance, photons^2, that a measured intensity would have if there were no photons but the background's."""
+    return max(sigma * sigma - max(intensity, 0.0), LEAST_VARIANCE)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def likely_photons(intensity, sigma, expected):
+    """Photons that a reflection has in all likelihood; 0 where it was not measured.
+
+    The mean of the exponential (Wilson) distribution about the expected intensity, narrowed by the measurement: a normal
+    distribution about I - sigma^2 / expected, cut off at zero.
+    """
+    x = intensity / sigma - sigma / max(expected, LEAST_EXPECTED)
+    if x > FAR_BELOW:
+        # The ratio of normal density to distribution function.
+        photons = sigma * (x + np.exp(-0.5 * x * x) / math.erfc(-x / np.sqrt(2.0)) * np.sqrt(2.0 / np.pi))
+    else:
+        photons = -sigma / x * (1.0 - 2.0 / (x * x))
+    return max(photons, 0.0) if np.isfinite(intensity) else 0.0
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def fill_likely(intensity, sigma, expected, out):
+    """Fill out (n,) with `likely_photons` of each reflection."""
+    for i in range(out.size):
+        out[i] = likely_photons(intensity[i], sigma[i], expected[i])
+
+
+@njit(cache=True, _nrt=False, error_model="numpy")
+def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
+    """Fill out (n,) with `likely_photons` by what was measured of the same reflections; 0 where nothing was.
+
+    known : (m,) sorted `predict.key` numbers of those measured; order : their places in `intensity` and `sigma`
+    numbers, expected : (n,) of the reflections asked for
+    """
+    for i in range(out.size):
+        at = np.searchsorted(known, numbers[i])
+        there = at < known.size and known[at] == numbers[i]
+        out[i] = likely_photons(intensity[order[at]], sigma[order[at]], expected[i]) if there else 0.0
