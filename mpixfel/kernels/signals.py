@@ -145,10 +145,10 @@ def signal_equations(axes, strains, offset, spread, scale, fall, signals, k0, di
             by_flat_spreads(q, k0, spread, density, rr, tt, n_geometry, row, rows)
         else:
             by_spreads(q, k0, spread, error, nn, share, n_geometry, row, rows)
-        noise2 = variance_of_none(signals.intensity[i], signals.sigma[i]) + mean
-        seen = min(signals.intensity[i], BRIGHTEST * mean + 3.0 * signals.sigma[i])
-        weight = mean * mean / (mean * mean + noise2)
-        pull = likely_photons(seen, np.sqrt(noise2), mean) / mean - 1.0
+        noise = np.sqrt(variance_of_none(signals.intensity[i], signals.sigma[i]) + mean)
+        seen = min(signals.intensity[i], BRIGHTEST * mean + 3.0 * noise)
+        weight = mean * mean / (mean * mean + noise * noise)
+        pull = likely_photons(seen, noise, mean) / mean - 1.0
         for a in range(n):
             gradient[a] += pull * row[a]
             for b in range(a + 1):
