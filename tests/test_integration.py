@@ -10,10 +10,10 @@ from still import CELL, context, event, rotation, still
 
 from mpixfel.kernels.likely import fill_likely
 from mpixfel.kernels.predict import room
-from mpixfel.kernels.table import polarisation
+from mpixfel.kernels.table import polarisation, seen_fraction
 from mpixfel.model.crystal import cell_parameters
 from mpixfel.model.event import Image, Reason, Skip
-from mpixfel.model.tables import LATTICE, PEAK, Flag
+from mpixfel.model.tables import LATTICE, PEAK, REFLECTION, Flag
 from mpixfel.stages.integration import OneShot, ProfileIntegrator, shining
 from mpixfel.stages.pixels import EXCESS, PixelWatch, conclude_excess, observe_pixels
 from mpixfel.stages.reflections import polarised
@@ -214,6 +214,13 @@ def test_likely_photons_are_right_where_next_to_nothing_is_expected(intensity, e
     fill_likely(np.array([intensity]), np.array([2.0]), np.array([expected]), out)
     weight = np.exp(-x / expected - 0.5 * (x ** 2 - 2 * x * intensity) / 4.0)
     assert out[0] == pytest.approx(trapezoid(x * weight, x) / trapezoid(weight, x), rel=5e-5)
+
+
+def test_strong_reflections_are_those_that_the_model_expects_to_stand_out():
+    rows = np.zeros(4, REFLECTION)
+    rows["intensity"], rows["sigma"] = [100.0, 0.0, 30.0, 50.0], [10.5, 2.0, 6.0, 7.1]
+    assert seen_fraction(rows, np.array([100.0, 100.0, 1.0, 60.0]), 5.0, 2.0) == pytest.approx(2 / 3)
+    assert np.isnan(seen_fraction(rows, np.ones(4), 5.0, 2.0))
 
 
 def test_polarised_light_is_corrected_for_along_its_field_alone():

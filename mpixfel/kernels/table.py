@@ -121,14 +121,15 @@ def significance(own, enough, saturated, usual):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def seen_fraction(own, scale, b, expected_sigmas, seen_sigmas):
-    """Share of the REFLECTION rows expected to stand so many sigma high that do so many; NaN where none is expected to."""
+def seen_fraction(own, expected, expected_sigmas, seen_sigmas):
+    """Share of the REFLECTION rows `expected` (n,) photons to stand so many sigma high that do so many; NaN where none is
+    expected to."""
     strong, seen = 0, 0
     for i in range(own.size):
-        sigma, resolution = own[i]["sigma"], np.float64(own[i]["resolution"])
-        if scale * np.exp(-0.5 * b * resolution * resolution) * own[i]["partiality"] > expected_sigmas * sigma:
+        intensity, sigma = np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"])
+        if expected[i] > expected_sigmas * np.sqrt(variance_of_none(intensity, sigma) + expected[i]):
             strong += 1
-            seen += own[i]["intensity"] > seen_sigmas * sigma
+            seen += intensity > seen_sigmas * sigma
     return seen / strong if strong > 0 else np.nan
 
 

@@ -93,9 +93,9 @@ class ProfileIntegrator:
             seen = job.measure(crystals, (self.min_partiality, LEAST_PHOTONS), seen)
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
-        table = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share,
-                                 np.sort(np.concatenate([np.zeros(0, np.int64), *job.recentred.values()])))
-        rows, table, kept = judge(rows, table, self.min_integrated)
+        table, expected = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share,
+                                           np.sort(np.concatenate([np.zeros(0, np.int64), *job.recentred.values()])))
+        rows, table, kept = judge(rows, table, expected, self.min_integrated)
         _relabel(peaks, kept)
         if not len(rows):
             return Skip("integration", Reason.wrong_lattice, "no signal where the lattices predict it")

@@ -9,12 +9,13 @@ SHELLS = 10
 LIMIT = 1.0             # signal to noise at which the resolution limit stands
 PRESENT = 5.0           # significance that the summed signal of a lattice must have
 ENOUGH = 5.0            # standard errors beyond which a single reflection tells no more
-EXPECTED, SEEN = 5.0, 2.0   # sigmas that a reflection is expected to stand high, and at which it is seen
+EXPECTED, SEEN = 3.0, 2.0   # sigmas that a reflection is expected to stand high, and at which it is seen
 
 
-def judge(lattices, reflections, min_integrated):
+def judge(lattices, reflections, expected, min_integrated):
     """Quality and counts of lattices, without those that their spots do not bear out.
 
+    expected : (n,) photons that each of the reflections shows in the mean, by the model
     Returns (LATTICE table, REFLECTION table, indices of the lattices kept).
     """
     kept, tables, indices = [], [], []
@@ -25,7 +26,7 @@ def judge(lattices, reflections, min_integrated):
             continue
         row = row.copy()
         row["resolution_limit"] = resolution_limit(own)
-        row["seen_fraction"] = table.seen_fraction(own, float(row["overall_scale"]), float(row["b_factor"]), EXPECTED, SEEN)
+        row["seen_fraction"] = table.seen_fraction(own, expected[ends[i]:ends[i + 1]], EXPECTED, SEEN)
         row["n_predicted"] = row["n_integrated"] = row["n_reflections"] = len(own)
         row["first_reflection"] = sum(map(len, tables))
         own["lattice"] = len(kept)

@@ -16,19 +16,23 @@ BITS = (Flag.profile_fitted, Flag.saturated, Flag.overlap, Flag.edge, Flag.maske
 
 
 def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred):
-    """REFLECTION table, sorted by lattice, of the spots that were measured well enough; `recentred`: sorted `keys`."""
+    """(REFLECTION table, sorted by lattice, of the spots that were measured well enough, (n,) photons expected of each).
+
+    recentred : sorted `keys`
+    """
     rows, spots, n = seen.rows, seen.measured, len(seen.lattice)
     cut, good = near_saturation(rows, image), np.empty(n, np.int64)
     good = good[:choose(spots, cut, min_share, SATURATED_SHARE, good)]
     out = np.zeros(len(good), REFLECTION)
+    expected = rows.expected.take(good)
     if not len(good):
-        return out
+        return out, expected
     fill_rows(rows, spots, seen.lattice, good, tally.error, tally.factor, shot.geometry, polarised(beam), out)
     own = peaks["lattice"] >= 0
     explained = np.sort(keys(peaks["lattice"][own], peaks["hkl"][own]))
     limits = (MUCH, EDGE_SIGMAS, WHOLE * middle(spots.share.take(good)))
     fill_flags(rows, spots, seen.lattice, good, cut, shot.geometry.shape, limits, BITS, explained, recentred, out)
-    return out
+    return out, expected
 
 
 def keys(lattice, hkl):
