@@ -236,7 +236,7 @@ def detectors(draw):
             draw(st.integers(0, 4000)), draw(st.integers(0, 4000)),
             draw(st.sampled_from([-math.inf, -50.5])), draw(st.sampled_from([math.inf, 1e6])),
             draw(st.sampled_from([-1.0, 65535.0]))))
-    used = sorted({p.block for p in panels})
+    used = list(dict.fromkeys(p.block for p in panels))     # blocks are numbered as they come
     from dataclasses import replace
     return Detector(tuple(replace(p, block=used.index(p.block)) for p in panels))
 

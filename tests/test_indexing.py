@@ -4,7 +4,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mpixfel
@@ -60,6 +60,7 @@ def right(found, axes):
 
 @settings(max_examples=8)
 @given(st.integers(0, 10 ** 6))
+@example(205397)   # six of the spots left over make what chance makes in one of a thousand events
 def test_a_random_cell_is_found_in_its_given_setting(seed):
     """Any cell, any orientation: right-handed, with the constants given and not those of a reduced cell."""
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from mpixfel.stages.periods import candidate_cell, centred, far_better
 from mpixfel.stages.quantiles import middle
 
 SAME_DEGREES = 1.0
+FURTHER = 0.1           # of the rate of false lattices is allowed to lattices after the first: they must not add to it much
 WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
 NEARLY = 0.8            # of the bound: what a quick search for one more lattice must reach to be worth a thorough one
 # Spots left over that make that effort worth while anyhow: so many, this share of all where several lattices are there,
@@ -67,14 +68,14 @@ def best_lattice(job, left, fewest, first, worth):
     event, or None; worth: of a thorough search even if a quick one does not come near."""
     table, best, numbers = subset(job.table, left), None, None
     q80, sigma = middle(table[Q2, :len(left)], 0.8), middle(table[VARIANCE + 2, :len(left)], 0.5)
-    fineness = 0.5 * np.log(q80 / sigma)
+    fineness, rate = 0.5 * np.log(q80 / sigma), job.rate / len(job.forms) * (1.0 if first is None else FURTHER)
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
-        bound = null.bound(len(left), fineness, job.rate / len(job.forms))
+        bound = null.bound(len(left), fineness, rate)
         fit = _search(job, i, table, bound, first, worth)
         odds, matched = (fit.log_odds, int(np.sum(fit.member > 0.5))) if fit else (0.0, 0)
         if numbers is None or odds - bound > numbers["log_odds"] - numbers["bound"]:
             numbers = {"n_spots": len(left), "n_matched": matched, "log_odds": odds, "bound": bound,
-                       "bound_of_others": null.bound_of_others(len(left), fineness, job.rate / len(job.forms)),
+                       "bound_of_others": null.bound_of_others(len(left), fineness, rate),
                        "best_possible": best_possible(table, len(left), form.volume)}
             if odds > bound and matched >= fewest:
                 best = Found(i, fit, null.log10_odds(odds, len(left), fineness))
