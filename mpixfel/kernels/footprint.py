@@ -16,12 +16,6 @@ class Claims(NamedTuple):
     more: np.ndarray    # (P, SS, words) uint32: by more than one
 
 
-def clear(claims, twice):
-    """Undo `mark`, which returned `twice`; whole maps: they are small, and to look each spot up again takes longer."""
-    for one_map in claims[:1 + twice]:
-        one_map.fill(0)
-
-
 def claims(stack_shape):
     """`Claims` for images of a shape (P, SS, FS), with a word to spare at the end of a row."""
     words = stack_shape[2] // WORD + 2
@@ -64,6 +58,12 @@ def mark(rows, intensity, n, limit, radius, bounds, claims):
                         twice |= again
                     claims.one[p, row, w] = int(claims.one[p, row, w]) | bits
     return twice != 0
+
+
+def clear(claims, twice):
+    """Undo `mark`, which returned `twice`; whole maps: they are small, and to look each spot up again takes longer."""
+    for one_map in claims[:1 + twice]:
+        one_map.fill(0)
 
 
 @njit(cache=True, error_model="numpy")

@@ -6,6 +6,8 @@ panel p lies at origin[p] + fs * fs_axis[p] + ss * ss_axis[p]; its scattering ve
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels.vectors import invert, with_arrays
+
 
 def scattering_vectors(geometry, panel, fs, ss, wavelength_angstrom):
     """(n, 3) float64 scattering vectors, 1/angstrom, of n points on the detector.
@@ -69,21 +71,13 @@ def panel_inverses(geometry):
     return out
 
 
-@njit(cache=True, _nrt=False, error_model="numpy")
+@with_arrays
 def fill_panel_inverses(geometry, out):
-    """Fill out (P, 3, 3), see `panel_inverses`: the rows of an inverse are cross products of two columns, over the volume."""
+    """Fill out (P, 3, 3), see `panel_inverses`."""
+    columns = np.empty((3, 3))
     for p in range(out.shape[0]):
-        fs, ss, origin = geometry.fs_axis[p], geometry.ss_axis[p], geometry.origin[p]
-        volume = 0.0
-        for k in range(3):
-            i, j = (k + 1) % 3, (k + 2) % 3
-            out[p, 0, k] = ss[i] * origin[j] - ss[j] * origin[i]
-            out[p, 1, k] = origin[i] * fs[j] - origin[j] * fs[i]
-            out[p, 2, k] = fs[i] * ss[j] - fs[j] * ss[i]
-            volume += fs[k] * out[p, 0, k]
-        for row in range(3):
-            for k in range(3):
-                out[p, row, k] /= volume
+        columns[:, 0], columns[:, 1], columns[:, 2] = geometry.fs_axis[p], geometry.ss_axis[p], geometry.origin[p]
+        invert(columns, out[p])
 
 
 @njit(cache=True, error_model="numpy")

@@ -12,7 +12,8 @@ FAR_BELOW = -25.0       # standard deviations below zero from where on the first
 @njit(cache=True, error_model="numpy", inline="always")
 def variance_of_none(intensity, sigma):
     """Variance, photons^2, that a measured intensity would have if there were no photons but the background's."""
-    return max(sigma * sigma - max(intensity, 0.0), LEAST_VARIANCE)
+    error = np.float64(sigma)     # tables hold float32
+    return max(error * error - max(np.float64(intensity), 0.0), LEAST_VARIANCE)
 
 
 @njit(cache=True, error_model="numpy", inline="always")

@@ -99,7 +99,7 @@ def fill_flags(rows, spots, lattice, good, cut, shape, limits, bits, explained, 
 def fill_variances(own, out):
     """Fill out (n,) with `likely.variance_of_none` of REFLECTION rows."""
     for i in range(out.size):
-        out[i] = variance_of_none(np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"]))
+        out[i] = variance_of_none(own[i]["intensity"], own[i]["sigma"])
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -110,7 +110,7 @@ def significance(own, enough, saturated, usual):
     """
     total, weights = 0.0, 0.0
     for i in range(own.size):
-        variance = variance_of_none(np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"]))
+        variance = variance_of_none(own[i]["intensity"], own[i]["sigma"])
         if own[i]["flags"] & saturated:
             variance = min(variance, usual)
         error = np.sqrt(variance)
@@ -126,10 +126,10 @@ def seen_fraction(own, expected, expected_sigmas, seen_sigmas):
     expected to."""
     strong, seen = 0, 0
     for i in range(own.size):
-        intensity, sigma = np.float64(own[i]["intensity"]), np.float64(own[i]["sigma"])
-        if expected[i] > expected_sigmas * np.sqrt(variance_of_none(intensity, sigma) + expected[i]):
+        noise2 = variance_of_none(own[i]["intensity"], own[i]["sigma"]) + expected[i]
+        if expected[i] > expected_sigmas * np.sqrt(noise2):
             strong += 1
-            seen += intensity > seen_sigmas * sigma
+            seen += own[i]["intensity"] > seen_sigmas * own[i]["sigma"]
     return seen / strong if strong > 0 else np.nan
 
 

@@ -5,7 +5,7 @@ numba has no linear algebra without SciPy, and for such sizes plain loops are fa
 import numpy as np
 from numba import njit
 
-FAST = {"reassoc", "contract", "arcp", "nsz"}
+from mpixfel.kernels import FASTMATH
 
 
 def kernel(function, **options):
@@ -14,7 +14,7 @@ def kernel(function, **options):
     References to arrays are not counted (that costs each call of another kernel two locked instructions for every array):
     what makes arrays itself is compiled `with_arrays`.
     """
-    return njit(cache=True, fastmath=FAST, error_model="numpy", **{"_nrt": False, **options})(function)
+    return njit(cache=True, fastmath=FASTMATH, error_model="numpy", **{"_nrt": False, **options})(function)
 
 
 def with_arrays(function):
@@ -64,6 +64,14 @@ def nine(matrix):
 
 
 @kernel
+def cofactors(numbers):
+    """The nine cofactors of a 3x3 matrix given as `nine` numbers: the inverse's transpose times the determinant."""
+    a, b, c, d, e, f, g, h, k = numbers
+    return (e * k - f * h, f * g - d * k, d * h - e * g, c * h - b * k, a * k - c * g, b * g - a * h,
+            b * f - c * e, c * d - a * f, a * e - b * d)
+
+
+@kernel
 def nearest_rotation(m, out):
     """The rotation nearest to a matrix near one, into `out` (not `m` itself); returns False where it is near none.
 
@@ -73,20 +81,18 @@ def nearest_rotation(m, out):
     for i in range(3):
         for j in range(3):
             out[i, j] = m[i, j]
+    moved = 1.0
     for _ in range(30):
         det = determinant(out)
         if not 0.05 < det < 20.0:
             return False
-        a, b, c, d, e, f, g, h, k = nine(out)
-        inverse = 0.5 / det
-        out[0, 0], out[0, 1], out[0, 2] = (
-            0.5 * a + inverse * (e * k - f * h), 0.5 * b + inverse * (f * g - d * k), 0.5 * c + inverse * (d * h - e * g))
-        out[1, 0], out[1, 1], out[1, 2] = (
-            0.5 * d + inverse * (c * h - b * k), 0.5 * e + inverse * (a * k - c * g), 0.5 * f + inverse * (b * g - a * h))
-        out[2, 0], out[2, 1], out[2, 2] = (
-            0.5 * g + inverse * (b * f - c * e), 0.5 * h + inverse * (c * d - a * f), 0.5 * k + inverse * (a * e - b * d))
-        moved = abs(out[0, 0] - a) + abs(out[0, 1] - b) + abs(out[0, 2] - c) + abs(out[1, 0] - d) + abs(out[1, 1] - e) + abs(
-            out[1, 2] - f) + abs(out[2, 0] - g) + abs(out[2, 1] - h) + abs(out[2, 2] - k)
+        old = nine(out)
+        transposed = cofactors(old)
+        moved = 0.0
+        for i in range(3):
+            for j in range(3):
+                out[i, j] = 0.5 * old[3 * i + j] + 0.5 / det * transposed[3 * i + j]
+                moved += abs(out[i, j] - old[3 * i + j])
         if moved < 1e-14:
             return True
     return moved < 1e-9
@@ -94,20 +100,18 @@ def nearest_rotation(m, out):
 
 @kernel
 def cell_of(reciprocal, out):
-    """Cell constants (6,), angstrom and degrees, of (3, 3) rows a*, b*, c*, into `out`; False where they lie in a plane."""
-    a, b, c, d, e, f, g, h, k = nine(reciprocal)
+    """Cell constants (6,), angstrom and degrees, of (3, 3) rows a*, b*, c*, into `out`; NaN where they lie in a plane."""
     det = determinant(reciprocal)
     if det == 0.0:
-        return False
+        out[:] = np.nan
+        return
     # Rows of the direct axes, times the determinant.
-    ax, ay, az, bx, by, bz = e * k - f * h, f * g - d * k, d * h - e * g, h * c - k * b, k * a - g * c, g * b - h * a
-    cx, cy, cz = b * f - c * e, c * d - a * f, a * e - b * d
+    ax, ay, az, bx, by, bz, cx, cy, cz = cofactors(nine(reciprocal))
     aa, bb, cc = np.sqrt(ax * ax + ay * ay + az * az), np.sqrt(bx * bx + by * by + bz * bz), np.sqrt(cx * cx + cy * cy + cz * cz)
     out[0], out[1], out[2] = aa / abs(det), bb / abs(det), cc / abs(det)
     out[3] = np.degrees(np.arccos(min(max((bx * cx + by * cy + bz * cz) / (bb * cc), -1.0), 1.0)))
     out[4] = np.degrees(np.arccos(min(max((cx * ax + cy * ay + cz * az) / (cc * aa), -1.0), 1.0)))
     out[5] = np.degrees(np.arccos(min(max((ax * bx + ay * by + az * bz) / (aa * bb), -1.0), 1.0)))
-    return True
 
 
 @kernel

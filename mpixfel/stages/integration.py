@@ -228,8 +228,8 @@ class OneShot:
             if turn:
                 which, prior = np.flatnonzero(lit), np.empty(n)
                 fill_likely(out.intensity, out.sigma, rows.expected, prior)
-            shining_on = np.where(lit, prior, 0.0)
             if twice:
+                shining_on = np.where(lit, prior, 0.0)
                 footprint.shine(rows, shining_on, wide, n, *extent, bounds, p.work, p.light)
             measure(self.image.photons, p.light, rows, which, wide, prior, lit, bounds, p.claims, p.levels, stamp, *extent,
                     self.readout_variance, np.inf if last else BRIGHT, p.work, out)

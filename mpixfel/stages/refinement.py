@@ -225,7 +225,7 @@ def row_form(row, known):
 
 def record_fit(row, form, axes, state, covariance, known):
     """Write axes, cell, shift and distance of a fit, with errors, into a LATTICE row; `state` as in `kernels.refine`."""
-    n, cell = refine.N_ROTATION + len(form.strains), np.full(6, np.nan)
+    n, cell = refine.N_ROTATION + len(form.strains), np.empty(6)
     sigma = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
     strain_covariance = covariance[refine.N_ROTATION:n, refine.N_ROTATION:n]
     cell_of(axes, cell)
