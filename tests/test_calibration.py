@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from small_detector import context_of, event_of, flat_context, panel
 
 from mpixfel.errors import BadData, MpixfelError
-from mpixfel.kernels import highs
+from mpixfel.kernels import background, highs
 from mpixfel.model.constants import Constants
+from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.calibration import Calibration
 
 DTYPES = ("u1", "u2", "i2", "i4", "u4", "f4", "f8")
@@ -61,7 +62,7 @@ def test_panels_are_cut_out_masked_and_scaled_as_plain_numpy_does(seed, dtype, f
 
 @given(seed=st.integers(0, 2**32 - 1), gains=st.sampled_from(["none", "jungfrau"]),
        sizes=st.lists(st.tuples(st.integers(1, 14), st.integers(1, 80)), min_size=1, max_size=3))
-def test_highs_are_those_of_the_image_that_is_made(seed, gains, sizes):
+def test_highs_and_samples_are_those_of_the_image_that_is_made(seed, gains, sizes):
     rng, at, panels = np.random.default_rng(seed), 0, []
     for i, (ss, fs) in enumerate(sizes):
         panels.append(panel(f"p{i}", (ss, fs), (at, int(rng.integers(0, 5))), max_adu=90.0, flag_equal=50.0))
@@ -70,24 +71,28 @@ def test_highs_are_those_of_the_image_that_is_made(seed, gains, sizes):
     constants = Constants(np.zeros((1, 3, *stack), "f4"), np.ones(stack, "f4"), np.ones((1, 3, *stack), "f4"), unit="photon")
     context = context_of(*panels, mask=rng.random(stack) < 0.01, constants=constants if gains == "jungfrau" else None)
     stage = Calibration(gain_switching=gains, common_mode="none")
-    prepared = stage.prepare(context, with_highs=True)
+    boxes = Boxes(context.detector, context.mask)
+    prepared, samples = stage.prepare(context, boxes), boxes.samples()
     for _ in range(2):
         event = event_of(rng.integers(0, 100, (at + 1, 90)).astype(np.uint16))
         image = stage(event, context.shot(event), prepared)
         expected = highs.highs_of(stack)
         highs.fill_highs(image.photons, prepared.tables.layout.shape, highs.room(stack), expected)
         np.testing.assert_array_equal(image.highs, expected)
+        background.sample(image.photons, samples)
+        np.testing.assert_array_equal(image.samples, samples.values)
 
 
-def test_an_image_that_is_changed_once_more_has_no_highs():
+def test_an_image_that_is_changed_once_more_has_neither_highs_nor_samples():
     context, event = flat_context(40), event_of(np.ones((40, 40), np.uint16))
+    boxes, glances = Boxes(context.detector, None), lambda image: [image.highs is not None, image.samples is not None]
     counting = Calibration(photon_threshold=0.5, two_photon_threshold=1.5)
-    assert counting(event, context.shot(event), counting.prepare(context, with_highs=True)).highs is None
+    assert not any(glances(counting(event, context.shot(event), counting.prepare(context, boxes))))
     plain, masked = Calibration(), replace(event, masks=((0, np.zeros((40, 40), bool)),))
-    prepared = plain.prepare(context, with_highs=True)
-    assert plain(masked, context.shot(event), prepared).highs is None
-    assert plain(event, context.shot(event), prepared).highs is not None
-    assert plain(event, context.shot(event), plain.prepare(context)).highs is None
+    prepared = plain.prepare(context, boxes)
+    assert not any(glances(plain(masked, context.shot(event), prepared)))
+    assert all(glances(plain(event, context.shot(event), prepared)))
+    assert not any(glances(plain(event, context.shot(event), plain.prepare(context))))
 
 
 def test_photons_are_counted_as_none_one_or_two_by_thresholds_in_adu():

@@ -16,6 +16,7 @@ from small_detector import context_of, panel
 from mpixfel.kernels import background, edges, highs, peaks
 from mpixfel.kernels.screen import expand, room, screen
 from mpixfel.kernels.surroundings import patches
+from mpixfel.model.event import Image
 from mpixfel.stages.boxes import Boxes, slope_quantum
 from mpixfel.stages.robust import falling
 from mpixfel.stages.tail import Tail
@@ -98,13 +99,34 @@ def test_the_size_of_a_photon_is_found_whatever_the_gain_and_pedestal(gain, pede
     slope = np.linspace(0.4, 1.6, 320)[:, None] * np.ones(320)
     image = (pedestal + gain * (rng.poisson(mean * slope) + rng.normal(0, noise, slope.shape))).astype(np.float32)
     boxes = Boxes(context_of(panel("p", image.shape)).detector, None)
-    found = boxes.background(image[None])
+    found = boxes.background(Image(image[None], np.zeros(0, np.int64)))
     # Read-out noise hides photons: the ratio of third to second cumulant is the most that small samples can tell.
     least = gain * mean / (mean + noise ** 2)
     assert 0.6 * least < found.quantum < 1.25 * gain
     np.testing.assert_allclose(found.mean.mean(), image.mean(), atol=0.02 * gain * (1 + mean))
     expected = gain ** 2 * (mean * slope + noise ** 2)
     assert found.variance.mean() == pytest.approx(expected.mean(), rel=0.2)
+
+
+def test_samples_are_runs_that_begin_at_good_pixels_of_their_box():
+    rng, shapes = np.random.default_rng(2), [(70, 100), (33, 61)]
+    detector = context_of(*(panel(f"p{i}", shape, (70 * i, 0)) for i, shape in enumerate(shapes))).detector
+    image = np.full(detector.stack_shape, np.nan, np.float32)
+    for p, (height, width) in enumerate(shapes):
+        ss, fs = np.indices((height, width))
+        image[p, :height, :width] = 1e4 * p + 100 * ss + fs
+    bad = rng.random(image.shape) < 0.2
+    boxes = Boxes(detector, bad)
+    boxes.background(Image(image, np.zeros(0, np.int64)))
+    runs = boxes.values.reshape(len(boxes.values), -1, background.RUN)
+    for p, ((ny, nx), (height, width)) in enumerate(zip(boxes.grid, shapes)):
+        for j, i in np.ndindex(ny, nx):
+            begin = runs[boxes.first[p] + j * nx + i, :, 0].astype(int)
+            ss, fs = begin % 10000 // 100, begin % 100
+            assert len(set(begin)) == len(begin) > 10 and not bad[p, ss, fs].any() and (begin // 10000 == p).all()
+            assert (ss >= j * height // ny).all() and (ss < (j + 1) * height // ny).all()
+            assert (fs >= i * width // nx).all() and (fs < (i + 1) * width // nx).all()
+    np.testing.assert_array_equal(np.diff(runs, axis=2), 1.0)
 
 
 def test_a_tenth_of_bright_boxes_does_not_move_the_size_of_a_photon():

@@ -1,10 +1,13 @@
 """Which reflections a still excites, and where they appear: against a search through all indices."""
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from still import CELL, DOMAIN, K0, MOSAICITY, context, event, rotation
 
 from mpixfel.kernels.geometry import panel_inverses, project, scattering_vectors
-from mpixfel.kernels.predict import among, fill_keys, outline, predict, room, select
+from mpixfel.kernels.known import fill_keys, known, row_of
+from mpixfel.kernels.predict import outline, predict, room, select
 from mpixfel.kernels.spots import ellipses, excited, partiality, tangents
 from mpixfel.stages.spread import spread_of
 
@@ -101,18 +104,26 @@ def test_of_those_predicted_the_wanted_and_the_known_are_kept_in_order():
     lattice, every = np.full(200, 3), np.empty(200, np.int64)
     fill_keys(lattice, rows.hkl, every)
     assert len(set(every.tolist())) == len({tuple(h) for h in rows.hkl.tolist()})
-    known = np.sort(rng.choice(every, 40))
-    there = np.array([among(number, known) for number in every])
-    assert np.array_equal(there, np.isin(every, known))
+    wanted = rng.choice(every, 40)
+    table = known(wanted)
+    there = np.array([row_of(number, table) >= 0 for number in every])
+    assert np.array_equal(there, np.isin(every, wanted))
     twin = (rows.expected >= 5.0) | there
     before = {name: column[twin].copy() for name, column in rows._asdict().items()}
-    n = select(rows, 200, 5.0, known, 3)
+    n = select(rows, 200, 5.0, table, 3)
     assert n == twin.sum() and 0 < np.sum(twin & (rows.expected < 5.0))
     for name in set(rows._fields) - {"shape", "tail", "frame"}:
         assert np.array_equal(getattr(rows, name)[:n], before[name])
     others = np.empty(200, np.int64)
     fill_keys(lattice + 1, rows.hkl, others)
     assert not set(others.tolist()) & set(every.tolist())
+
+
+@given(st.lists(st.integers(0, 2 ** 52 - 1) | st.integers(0, 40).map(lambda n: n << 40), max_size=60))
+def test_known_numbers_are_found_where_they_stand_first(numbers):
+    table = known(np.array(numbers, np.int64))
+    for number in {*numbers, 7, 3 << 40}:
+        assert row_of(number, table) == (numbers.index(number) if number in numbers else -1)
 
 
 def test_where_room_runs_out_the_count_says_how_much_is_needed():

@@ -1,7 +1,7 @@
 """How long calibration and hit finding take, in milliseconds of one core for a megapixel; beside them CrystFEL's
 peakfinder8 and the original Spotfinder, where indexamajig and libtbx.python are found on PATH.
 
-`with highs` is calibration with the default finder's pass over all pixels in it (`kernels.highs`); `robust` is what remains
+`with glance` is calibration with the default finder's pass over all pixels in it (`kernels.highs`); `robust` is what remains
 to that finder then."""
 import os
 import resource
@@ -19,6 +19,7 @@ from mpixfel.io.geometry import read_geometry
 from mpixfel.io.sources import open_source
 from mpixfel.model.event import Event
 from mpixfel.model.experiment import Context
+from mpixfel.stages.boxes import Boxes
 from mpixfel.stages.calibration import Calibration
 from mpixfel.stages.distl import Distl
 from mpixfel.stages.peakfinder8 import Peakfinder8
@@ -63,7 +64,7 @@ def run(args):
     sizes = args.megapixels.split(",")
     if set(sizes) - set(SIZES):
         raise MpixfelError(f"no frames of {args.megapixels} megapixels", "--megapixels", "one of " + ", ".join(SIZES))
-    columns = ("read", "calibration", "with highs", *FINDERS, "blank in all")
+    columns = ("read", "calibration", "with glance", *FINDERS, "blank in all")
     others = {} if args.no_others else {name: f for name, f in OTHERS.items() if f.found()}
     print("ms of one core for a megapixel; the least of", args.repeat)
     print(f"{'Mpx':>4} {'words':>8} {'spots':>6}" + "".join(f"{c:>13}" for c in (*columns, *others)) + "   peaks")
@@ -91,15 +92,15 @@ def measure(folder, repeat):
         seconds = {"read": least_seconds(lambda: source.event(0), repeat)}
         event = Event(event.id, tuple(b.copy() for b in event.raw), event.photon_energy_ev, event.clen_m)
     shot, calibration = context.shot(event), Calibration()
-    for name, with_highs in (("calibration", False), ("with highs", True)):
-        prepared = calibration.prepare(context, with_highs)
+    for name, boxes in (("calibration", None), ("with glance", Boxes(context.detector, context.mask))):
+        prepared = calibration.prepare(context, boxes)
         seconds[name] = least_seconds(lambda: calibration(event, shot, prepared), repeat)
     image, peaks = calibration(event, shot, prepared), []
     for name, finder in FINDERS.items():
         ready = finder.prepare(context)
         peaks.append(len(finder(image, shot, ready)))
         seconds[name] = least_seconds(lambda: finder(image, shot, ready), repeat)
-    seconds["blank in all"] = seconds["read"] + seconds["with highs"] + seconds["robust"]
+    seconds["blank in all"] = seconds["read"] + seconds["with glance"] + seconds["robust"]
     return {name: 1e3 * s / megapixels for name, s in seconds.items()}, peaks
 
 

@@ -2,6 +2,8 @@
 
 The boxes of a panel form a grid (ny, nx); the grids of all panels lie end to end. `first[p]` is a panel's first box.
 """
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -11,15 +13,37 @@ ZERO, ONE = np.float32(0), np.float32(1)
 RUN = 4              # pixels that are sampled together
 
 
-@njit(cache=True, _nrt=False, fastmath=FASTMATH)
-def gather(image, start, out):
-    """Runs of pixels of the flat `image` from each of `start` (n,) on into `out` (n, RUN); negative: all NaN.
+class Samples(NamedTuple):
+    """Which pixels of an image are sampled: runs of `RUN`, which share a cache line and cost little more than a pixel.
 
-    Neighbours share a cache line: a run costs little more than a pixel.
+    They come row by row, so that they can be taken while the rows are in the processor's cache.
     """
-    for i in range(start.size):
-        for k in range(RUN):
-            out[i, k] = image[start[i] + k] if start[i] >= 0 else np.float32(np.nan)
+
+    first: np.ndarray     # (P * SS + 1,) int64: the first run of each row of the image, and their number
+    column: np.ndarray    # (n,) int32: where a run begins in its row
+    to: np.ndarray        # (n,) int32: where it goes in `values`
+    values: np.ndarray    # (places, RUN) float32; those that no run goes to are NaN
+
+
+NO_SAMPLES = Samples(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, RUN), np.float32))
+
+
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def sample_row(flat, row, begin, samples):
+    """Take the samples of a row of an image, whose pixels begin at flat[begin]."""
+    # Indices are unsigned: a signed one might be negative, and testing for that takes time.
+    for i in range(np.uint64(samples.first[row]), np.uint64(samples.first[row + 1])):
+        at, to = begin + np.uint64(samples.column[i]), np.uint64(samples.to[i])
+        for k in range(np.uint64(RUN)):
+            samples.values[to, k] = flat[at + k]
+
+
+@njit(cache=True, _nrt=False, fastmath=FASTMATH)
+def sample(image, samples):
+    """Take all samples of an image (P, SS, FS) float32."""
+    flat, n_fs = image.reshape(-1), np.uint64(image.shape[2])
+    for row in range(np.uint64(samples.first.size - 1)):
+        sample_row(flat, row, row * n_fs, samples)
 
 
 @njit(cache=True, _nrt=False, fastmath=FASTMATH)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels import FASTMATH
+from mpixfel.kernels.background import Samples, sample_row
 from mpixfel.kernels.highs import STRIP, fill_strip
 
 NAN = np.float32(np.nan)
@@ -29,11 +30,12 @@ class Layout(NamedTuple):
     bad_fs: np.ndarray       # (n_bad,) int32
 
 
-class Highs(NamedTuple):
-    """What `kernels.highs` makes of rows as they are converted."""
+class Glance(NamedTuple):
+    """What is taken of rows as they are converted, for a hit finder that looks at little else; see `kernels.highs`."""
 
-    out: np.ndarray          # (P, rows, columns) float32; of no size where nobody wants them
+    highs: np.ndarray        # (P, rows, columns) float32; of no size where nobody wants a glance
     work: tuple              # see `highs.room`
+    samples: Samples
 
 
 class Maps(NamedTuple):
@@ -90,21 +92,25 @@ def _flag_row(raw, r, n, limits, saturation, o, out, saturated, n_saturated):
 
 
 @njit(cache=True, _nrt=False, fastmath=FASTMATH)
-def _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs):
-    """Highs of the strips of panel p that are complete with row s."""
-    if highs.out.size == 0 or s % STRIP != 0 and s < height - 1:
+def _glance_at(flat, p, s, n_ss, n_fs, height, width, glance):
+    """The samples of row s of panel p, and the highs of the strips that are complete with it."""
+    if glance.highs.size == 0:
         return
-    first, at = p * n_ss * n_fs, p * highs.out.shape[1]
+    row = p * n_ss + s
+    sample_row(flat, row, np.uint64(row * n_fs), glance.samples)
+    first, at = p * n_ss * n_fs, p * glance.highs.shape[1]
     if s % STRIP == 0 and s > 0:
         k = s // STRIP - 1
-        fill_strip(flat, first, n_fs, k * STRIP, height, width, highs.work, highs.out.reshape(-1), (at + k) * highs.out.shape[2])
+        fill_strip(flat, first, n_fs, k * STRIP, height, width, glance.work, glance.highs.reshape(-1),
+                   (at + k) * glance.highs.shape[2])
     if s == height - 1:
         k = s // STRIP
-        fill_strip(flat, first, n_fs, k * STRIP, height, width, highs.work, highs.out.reshape(-1), (at + k) * highs.out.shape[2])
+        fill_strip(flat, first, n_fs, k * STRIP, height, width, glance.work, glance.highs.reshape(-1),
+                   (at + k) * glance.highs.shape[2])
 
 
 @njit(cache=True, _nrt=False, fastmath=FASTMATH)
-def convert(raw, panels, layout, maps, watch, real, scale, offset, out, highs, saturated, n_saturated):
+def convert(raw, panels, layout, maps, watch, real, scale, offset, out, glance, saturated, n_saturated):
     """Convert the panels of one block of a detector with one gain: (raw - pedestal - offset) * factor * scale.
 
     Parameters
@@ -121,7 +127,7 @@ def convert(raw, panels, layout, maps, watch, real, scale, offset, out, highs, s
     offset : (P, m, n) float32
         Common mode of each section of a panel, ADU.
     out : (P, SS, FS) float32, NaN in its padding
-    highs : Highs
+    glance : Glance
     saturated : (room,) int64
         Flat indices, filled from `n_saturated` on.
 
@@ -165,7 +171,7 @@ def convert(raw, panels, layout, maps, watch, real, scale, offset, out, highs, s
             strange = outside_real(words, r, width, low, high) if real else outside(words, r, width, low, high)
             if always or strange:
                 n_saturated = _flag_row(words, r, width, limits, saturation, o, flat, saturated, n_saturated)
-            _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs)
+            _glance_at(flat, p, s, n_ss, n_fs, height, width, glance)
     return n_saturated
 
 
@@ -212,7 +218,7 @@ def _repair_agipd(words, gains, r, n, pedestal, factor, threshold, limit, scale,
 
 
 @njit(cache=True, _nrt=False, fastmath=FASTMATH)
-def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out, highs, saturated, n_saturated):
+def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out, glance, saturated, n_saturated):
     """`convert` for detectors that switch their gain pixel by pixel; `maps` hold three stages.
 
     JUNGFRAU has the stage in the two highest bits of its words. AGIPD sends a gain word for each pixel, `gains`
@@ -241,7 +247,7 @@ def convert_switching(raw, gains, panels, layout, maps, scale, offset, kind, out
             else:
                 n_saturated = _repair_jungfrau(words, r, width, pedestal, factor, scale[p], o, flat, saturated,
                                                n_saturated)
-            _fill_highs(flat, p, s, n_ss, n_fs, height, width, highs)
+            _glance_at(flat, p, s, n_ss, n_fs, height, width, glance)
     return n_saturated
 
 

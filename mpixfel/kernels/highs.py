@@ -1,4 +1,5 @@
-"""The largest 3 x 3 sum in each cell of 4 x 32 pixels of an image: all that the default hit finder must know of most pixels.
+"""The largest 3 x 3 sum in each cell of 4 x 32 pixels of an image: beside samples of the background (`kernels.background`)
+all that the default hit finder must know of most pixels.
 
 They are taken while an image is calibrated, of rows that are still in the processor's cache: reading them once more would
 take longer than the sums.

@@ -4,6 +4,8 @@ import math
 import numpy as np
 from numba import njit
 
+from mpixfel.kernels.known import key, row_of
+
 LEAST_VARIANCE = 0.25   # photons^2: no measurement is better
 LEAST_EXPECTED = 1e-6   # photons: fewer are as good as none
 FAR_BELOW = -25.0       # standard deviations below zero from where on the first terms of a series tell the mean
@@ -40,13 +42,11 @@ def fill_likely(intensity, sigma, expected, out):
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def fill_likely_of(known, order, intensity, sigma, numbers, expected, out):
+def fill_likely_of(known, intensity, sigma, lattice, hkl, expected, out):
     """Fill out (n,) with `likely_photons` by what was measured of the same reflections; 0 where nothing was.
 
-    known : (m,) sorted `predict.key` numbers of those measured; order : their places in `intensity` and `sigma`
-    numbers, expected : (n,) of the reflections asked for
+    known : Known, intensity, sigma : (m,) of those measured; lattice, hkl, expected : (n, ...) of those asked for
     """
     for i in range(out.size):
-        at = np.searchsorted(known, numbers[i])
-        there = at < known.size and known[at] == numbers[i]
-        out[i] = likely_photons(intensity[order[at]], sigma[order[at]], expected[i]) if there else 0.0
+        row = row_of(key(lattice[i], hkl[i, 0], hkl[i, 1], hkl[i, 2]), known)
+        out[i] = likely_photons(intensity[row], sigma[row], expected[i]) if row >= 0 else 0.0

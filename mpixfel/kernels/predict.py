@@ -5,6 +5,7 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.geometry import find_panel, slope_on_panel
+from mpixfel.kernels.known import key, row_of
 from mpixfel.kernels.refine import allowed
 from mpixfel.kernels.spots import ellipse, excited, partiality, tangents, wide_part
 
@@ -125,11 +126,11 @@ def predict(axes, centring, k0, spread, strength, least, q_max, shape, inverse, 
 def select(rows, n, least, known, number):
     """Move those of n reflections to the front that are expected to show `least` photons or are `known`, without `LINES`.
 
-    known : (m,) sorted `key` numbers; number : of the lattice. Returns how many there are.
+    known : Known; number : of the lattice. Returns how many there are.
     """
     count = 0
     for i in range(n):
-        if rows.expected[i] < least and not among(key(number, rows.hkl[i, 0], rows.hkl[i, 1], rows.hkl[i, 2]), known):
+        if rows.expected[i] < least and row_of(key(number, rows.hkl[i, 0], rows.hkl[i, 1], rows.hkl[i, 2]), known) < 0:
             continue
         for k in range(3):
             rows.hkl[count, k] = rows.hkl[i, k]
@@ -139,27 +140,6 @@ def select(rows, n, least, known, number):
         rows.resolution[count] = rows.resolution[i]
         count += 1
     return count
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def key(number, h, k, l):
-    """One number for each lattice and reflection."""
-    return ((np.int64(number) << 48) | ((np.int64(h) + 32768) << 32) | ((np.int64(k) + 32768) << 16)
-            | (np.int64(l) + 32768))
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def among(number, known):
-    """Whether a number is one of the sorted numbers `known`."""
-    at = np.searchsorted(known, number)
-    return at < known.size and known[at] == number
-
-
-@njit(cache=True, _nrt=False, error_model="numpy")
-def fill_keys(lattice, hkl, out):
-    """Fill out (n,) int64 with the `key` of each reflection."""
-    for i in range(out.size):
-        out[i] = key(lattice[i], hkl[i, 0], hkl[i, 1], hkl[i, 2])
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")

@@ -3,21 +3,20 @@ import numpy as np
 from numba import njit
 
 from mpixfel.kernels.geometry import point_on_panel
+from mpixfel.kernels.known import key, row_of
 from mpixfel.kernels.likely import variance_of_none
-from mpixfel.kernels.predict import among, key
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
 def between(x, abscissae, ordinates):
     """The value at x of what is linear between some points, and even beyond them."""
-    n = abscissae.size
-    if x <= abscissae[0]:
-        return ordinates[0]
-    for i in range(1, n):
-        if x < abscissae[i]:
-            share = (x - abscissae[i - 1]) / (abscissae[i] - abscissae[i - 1])
-            return ordinates[i - 1] + share * (ordinates[i] - ordinates[i - 1])
-    return ordinates[n - 1]
+    at = 0
+    for i in range(1, abscissae.size):    # without branches, which nobody could predict
+        at += x >= abscissae[i]
+    if x <= abscissae[0] or at == abscissae.size - 1:
+        return ordinates[at]
+    share = (x - abscissae[at]) / (abscissae[at + 1] - abscissae[at])
+    return ordinates[at] + share * (ordinates[at + 1] - ordinates[at])
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
@@ -77,7 +76,7 @@ def fill_flags(rows, spots, lattice, good, cut, shape, limits, bits, explained, 
     limits : share of a spot that others claim from which it is flagged; widths of a spot from its panel's edge within
         which it is; share of a spot on good pixels below which some are missing
     bits : profile fitted, saturated, overlap, edge, masked, indexed peak, recentred
-    explained, recentred : sorted `predict.key` numbers of reflections that were found as peaks; whose places had a say
+    explained, recentred : Known: reflections that were found as peaks; whose places had a say
     """
     fitted, saturated, overlap, edge, masked, indexed, moved = bits
     for j in range(good.size):
@@ -91,7 +90,7 @@ def fill_flags(rows, spots, lattice, good, cut, shape, limits, bits, explained, 
         elif spots.share[i] < limits[2]:
             found |= masked
         number = key(lattice[i], rows.hkl[i, 0], rows.hkl[i, 1], rows.hkl[i, 2])
-        found |= (indexed if among(number, explained) else 0) | (moved if among(number, recentred) else 0)
+        found |= (indexed if row_of(number, explained) >= 0 else 0) | (moved if row_of(number, recentred) >= 0 else 0)
         out[j]["flags"] = found
 
 

@@ -115,12 +115,15 @@ class Image:
         Read-out noise, photons, one sigma; 0 for a counting detector, NaN where unknown.
     highs : (P, rows, columns) float32 or None
         Of the pixels as they are, see `kernels.highs`; None where nobody has asked for them.
+    samples : (places, run) float32 or None
+        Likewise: of the detector's boxes, see `kernels.background.Samples`.
     """
 
     photons: np.ndarray
     saturated: np.ndarray
     readout_sigma: object = 0.0
     highs: object = None
+    samples: object = None
 
 
 @dataclass(frozen=True)

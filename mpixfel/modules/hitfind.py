@@ -72,9 +72,9 @@ class ModHitfind(Module):
         return registry.load("hit_finders", name, "hitfinding.finder")()
 
     def begin(self, context):
-        self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration),
-                                                             getattr(self.finder, "wants_highs", False))
         self.prepared_finder, self.region = self.finder.prepare(context), self.decision.prepare(context)
+        boxes = self.prepared_finder.boxes if getattr(self.finder, "wants_glance", False) else None
+        self.prepared_calibration = self.calibration.prepare(context.calibrated_by(self.calibration), boxes)
         self.prepared = {name: stage.prepare(context) for name, stage in self.crystal_stages.items()}
         self.watch = None
 
@@ -200,4 +200,4 @@ def median_background(photons):
 
 def diffraction_limit(peaks):
     """1/d in 1/angstrom within which 95 % of the peaks lie; NaN without peaks."""
-    return float(np.percentile(peaks["resolution"], 95)) if len(peaks) else float("nan")
+    return middle(peaks["resolution"], 0.95) if len(peaks) else float("nan")

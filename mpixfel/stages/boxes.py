@@ -32,14 +32,14 @@ class Boxes:
         self.first = np.concatenate([[0], np.cumsum(self.grid.prod(axis=1))[:-1]]).astype(np.int64)
         good = np.ones(self.stack, bool) if mask is None else ~mask
         self.n_good = sum(int(good[i, :s, :f].sum()) for i, (s, f) in enumerate(self.shape))
-        self.sample = self._samples(good)
-        self.start = np.ascontiguousarray(self.sample[:, ::kernel.RUN]).reshape(-1)
-        self.values = np.empty(self.sample.shape, np.float32)
+        self.start = self._starts(good)
+        self.own_samples = self.samples()
+        self.values = self._of_boxes(self.own_samples.values)
         self.stride = max(1, self.values.size // GUESSED) | 1
-        self.own, self.pooled = (np.zeros((3, len(self.sample)), np.float32) for _ in range(2))
+        self.own, self.pooled = (np.zeros((3, len(self.values)), np.float32) for _ in range(2))
 
-    def _samples(self, good):
-        """(B, SAMPLES) flat indices in runs, spread evenly but irregularly over the good pixels of each box; -1: none.
+    def _starts(self, good):
+        """(B * runs,) first pixels of runs, spread evenly but irregularly over the good pixels of each box; -1: none.
 
         A run begins at a good pixel and stays within its row of the box; bad pixels in it are NaN in the image.
         """
@@ -57,13 +57,26 @@ class Boxes:
                     strata = (np.arange(take) + rng.random(take)) * (ss.size / take)
                     pick = np.minimum(strata.astype(int), ss.size - 1)
                     out[self.first[p] + j * nx + i, :take] = (p * n_ss + s0 + ss[pick]) * n_fs + f0 + fs[pick]
-        index = out[:, :, None] + np.arange(kernel.RUN)
-        index[out < 0] = -1
-        return index.reshape(len(out), -1)
+        return out.reshape(-1)
 
-    def background(self, photons):
-        """`Background` of an image (P, SS, FS)."""
-        kernel.gather(photons.reshape(-1), self.start, self.values.reshape(-1, kernel.RUN))
+    def samples(self):
+        """`kernels.background.Samples` of the boxes, with room of their own."""
+        order = np.argsort(self.start, kind="stable")
+        order = order[np.searchsorted(self.start[order], 0):]
+        rows, columns = np.divmod(self.start[order], self.stack[2])
+        first = np.searchsorted(rows, np.arange(self.stack[0] * self.stack[1] + 1)).astype(np.int64)
+        return kernel.Samples(first, columns.astype(np.int32), order.astype(np.int32),
+                              np.full((len(self.start), kernel.RUN), np.nan, np.float32))
+
+    def _of_boxes(self, values):
+        """(B, SAMPLES) of what `Samples` hold."""
+        return values.reshape(-1, SAMPLES)
+
+    def background(self, image):
+        """`Background` of an `Image`."""
+        if image.samples is None:
+            kernel.sample(image.photons, self.own_samples)
+        self.values = self._of_boxes(self.own_samples.values if image.samples is None else image.samples)
         centre, quantum = first_guess(self.values.reshape(-1)[::self.stride])
         kernel.clipped_moments(self.values, np.float32(centre), np.float32(4), np.float32(3 * quantum), 6, self.own)
         quantum = slope_quantum(self.own)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpixfel.errors import BadData, MpixfelError
 from mpixfel.kernels import calibrate
+from mpixfel.kernels.background import NO_SAMPLES
 from mpixfel.kernels.highs import highs_of, room
 from mpixfel.model.event import Image
 from mpixfel.stages.check import check_options
@@ -57,12 +58,12 @@ class Calibration:
             raise MpixfelError(f"{self.common_mode_sections} sections", "calibration.common_mode_sections",
                                "give two numbers of at least 1")
 
-    def prepare(self, context, with_highs=False):
+    def prepare(self, context, boxes=None):
         """Tables, maps and buffers for `context`; made once per rank, reused for every event.
 
-        `with_highs`: a finder that wants an image's highs comes after it.
+        boxes : `stages.boxes.Boxes` of a finder that wants an image's highs, and samples of these boxes
         """
-        return Prepared(self, context, with_highs)
+        return Prepared(self, context, boxes)
 
     def __call__(self, event, shot, prepared):
         """`Image` of the event; its arrays are `prepared`'s buffers and last until the next call.
@@ -80,17 +81,18 @@ class Calibration:
             first, n = n, prepared.convert(raw, gains, panels, cell, scale, offset, n)
             if block in masks:
                 n = prepared.mask(masks[block], panels, first, n)
-        highs = prepared.highs.out if prepared.highs.out.size and not masks else None    # of pixels as they were converted
+        as_converted = not masks
         if self.common_mode == "chebyshev" and prepared.pedestal.size > 1:
             subtract_waves(prepared.photons, prepared.tables.layout.shape, self.common_mode_sections)
-            highs = None
+            as_converted = False
         if self.photon_threshold is not None:
             count_photons(prepared.photons, self.photon_threshold / shot.gain, self.two_photon_threshold / shot.gain)
-            highs = None
+            as_converted = False
         saturated = prepared.saturated[:min(n, prepared.saturated.size)]
         if len(prepared.tables.panels_of_block) > 1:
             saturated.sort()
-        return Image(prepared.photons, saturated, prepared.readout_sigma(scale), highs)
+        glance = (prepared.glance.highs, prepared.glance.samples.values) if prepared.glance.highs.size and as_converted else ()
+        return Image(prepared.photons, saturated, prepared.readout_sigma(scale), *glance)
 
     def _cell(self, event, prepared):
         cell = int(event.extra.get(self.memory_cell, 0)) if prepared.n_cells > 1 else 0
@@ -102,7 +104,7 @@ class Calibration:
 class Prepared:
     """What calibration needs besides the event: tables and maps in the kernel's form, and the output buffers."""
 
-    def __init__(self, options, context, with_highs=False):
+    def __init__(self, options, context, boxes):
         constants = context.constants
         self.kind = SWITCHING[options.gain_switching]
         given = constants is not None and constants.pedestal is not None and constants.factor is not None
@@ -122,8 +124,8 @@ class Prepared:
         self.photons = np.full(context.detector.stack_shape, np.nan, np.float32)
         self.saturated = np.empty(self.photons.size, np.int64)
         stack = context.detector.stack_shape
-        out = highs_of(stack) if with_highs else np.zeros((0, 0, 0), np.float32)
-        self.highs = calibrate.Highs(out, room(stack))
+        highs, samples = (highs_of(stack), boxes.samples()) if boxes is not None else (np.zeros((0, 0, 0), np.float32), NO_SAMPLES)
+        self.glance = calibrate.Glance(highs, room(stack), samples)
         self._sigma = self._sigma_scale = None
 
     def scale(self, shot):
@@ -150,9 +152,9 @@ class Prepared:
         maps = calibrate.Maps(pick(self.pedestal), pick(self.factor), pick(self.threshold), self.saturation)
         if self.kind == calibrate.NONE:
             return calibrate.convert(raw, panels, self.tables.layout, maps, self.tables.watch(raw.dtype),
-                                     raw.dtype.kind == "f", scale, offset, self.photons, self.highs, self.saturated, n)
+                                     raw.dtype.kind == "f", scale, offset, self.photons, self.glance, self.saturated, n)
         return calibrate.convert_switching(raw, gains, panels, self.tables.layout, maps, scale, offset, self.kind,
-                                           self.photons, self.highs, self.saturated, n)
+                                           self.photons, self.glance, self.saturated, n)
 
     def mask(self, bad, panels, first, n):
         """Take out what is bad in this event alone; returns the number of saturated pixels that are left."""

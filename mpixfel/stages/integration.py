@@ -8,6 +8,7 @@ from scipy.special import gamma
 from mpixfel.kernels import footprint
 from mpixfel.kernels.geometry import panel_inverses, scattering_vectors
 from mpixfel.kernels.integrate import Spots, measure, spots
+from mpixfel.kernels.known import known
 from mpixfel.kernels.levels import UNBOUND, levels
 from mpixfel.kernels.likely import fill_likely, fill_likely_of
 from mpixfel.kernels.predict import Predictions, outline, predict, room, select
@@ -94,7 +95,7 @@ class ProfileIntegrator:
         rows = np.array([row for row, _ in crystals], lattices.dtype)
         _describe(rows, [model for _, model in crystals])
         table, expected = reflection_table(seen, image, shot, peaks, prepared.beam, prepared.expected.tally, self.min_share,
-                                           np.sort(np.concatenate([np.zeros(0, np.int64), *job.recentred.values()])))
+                                           np.concatenate([np.zeros(0, np.int64), *job.recentred.values()]))
         rows, table, kept = judge(rows, table, expected, self.min_integrated)
         _relabel(peaks, kept)
         if not len(rows):
@@ -137,7 +138,7 @@ class OneShot:
     def __init__(self, options, image, shot, peaks, prepared):
         self.options, self.image, self.shot, self.prepared = options, image, shot, prepared
         found = peaks[peaks["lattice"] >= 0]
-        self.evident = np.sort(keys(found["lattice"], found["hkl"]))
+        self.evident = keys(found["lattice"], found["hkl"])
         self.recentred = {}    # of each lattice, `keys` of the reflections whose own places had a say in its last fit
         self.k0 = 1.0 / shot.wavelength_angstrom
         self.distance_m = prepared.detector.distance_m(shot.clen_m)
@@ -169,7 +170,7 @@ class OneShot:
         found = p.predictions
         relieve(found, n, *p.expected.relief)
         if least[1] > 0.0:
-            n = select(found, n, self.least_expected(found.expected[:n]), self.evident, i)
+            n = select(found, n, self.least_expected(found.expected[:n]), known(self.evident), i)
         rows = Predictions(*(column[:n].copy() for column in found))
         outline(axes, self.k0, model.spread, inverse, n, rows)
         return rows
@@ -209,7 +210,7 @@ class OneShot:
         out = self.measure_given(rows, prior, last)
         seen = Seen(lattice, rows, out)
         if not last:
-            self.evident = np.sort(np.concatenate([self.evident, seen.evident()]))
+            self.evident = np.concatenate([self.evident, seen.evident()])
         return seen
 
     def measure_given(self, rows, prior, last):
@@ -248,10 +249,9 @@ def largest_q(shot, corners):
 
 def shining(lattice, rows, before):
     """(n,) photons that reflections have in all likelihood, see `likely.likely_photons`, from what was measured before."""
-    known, out = keys(before.lattice, before.rows.hkl), np.empty(len(lattice))
-    order = np.argsort(known)
-    fill_likely_of(known[order], order, before.measured.intensity, before.measured.sigma, keys(lattice, rows.hkl),
-                   rows.expected, out)
+    out = np.empty(len(lattice))
+    fill_likely_of(known(keys(before.lattice, before.rows.hkl)), before.measured.intensity, before.measured.sigma, lattice,
+                   rows.hkl, rows.expected, out)
     return out
 
 

@@ -29,14 +29,18 @@ def option(default, help, unit="", choices=(), low=None, high=None):
 class Calibrator(Protocol):
     """Raw words to photons."""
 
-    def prepare(self, context, with_highs=False): ...
+    def prepare(self, context, boxes=None): ...
 
     def __call__(self, event, shot, prepared):
         """-> Image | Skip"""
 
 
 class HitFinder(Protocol):
-    """Image to peaks. One with the attribute `wants_highs` gets images with `highs` wherever these can be had."""
+    """Image to peaks.
+
+    One with the attribute `wants_glance` prepares something with `boxes` (`stages.boxes.Boxes`), and gets images with
+    `highs`, and `samples` of these boxes, wherever they can be had.
+    """
 
     def prepare(self, context): ...
 

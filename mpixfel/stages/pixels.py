@@ -29,7 +29,7 @@ class PixelWatch:
 
 def observe_pixels(image, watch):
     """Integer maps of one `Image`: seen, above, out (P, SS, FS) uint16; expected, mean, variance (B,) int64, in 1/1000."""
-    background = watch.boxes.background(image.photons)
+    background = watch.boxes.background(image)
     maps = {name: np.zeros(image.photons.shape, np.uint16) for name in ("seen", "above", "out")}
     bar = background.mean + OUTLIER.bar(background.variance, background.quantum)
     tally(image.photons, watch.boxes.shape, watch.boxes.first, watch.boxes.grid, background.mean,

@@ -2,7 +2,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mpixfel.kernels.predict import fill_keys
+from mpixfel.kernels.known import fill_keys, known
 from mpixfel.kernels.table import choose, fill_flags, fill_rows
 from mpixfel.model.tables import REFLECTION, Flag
 from mpixfel.stages.quantiles import middle
@@ -18,7 +18,7 @@ BITS = (Flag.profile_fitted, Flag.saturated, Flag.overlap, Flag.edge, Flag.maske
 def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred):
     """(REFLECTION table, sorted by lattice, of the spots that were measured well enough, (n,) photons expected of each).
 
-    recentred : sorted `keys`
+    recentred : `keys`
     """
     rows, spots, n = seen.rows, seen.measured, len(seen.lattice)
     cut, good = near_saturation(rows, image), np.empty(n, np.int64)
@@ -29,9 +29,10 @@ def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred
         return out, expected
     fill_rows(rows, spots, seen.lattice, good, tally.error, tally.factor, shot.geometry, polarised(beam), out)
     own = peaks["lattice"] >= 0
-    explained = np.sort(keys(peaks["lattice"][own], peaks["hkl"][own]))
+    explained = keys(peaks["lattice"][own], peaks["hkl"][own])
     limits = (MUCH, EDGE_SIGMAS, WHOLE * middle(spots.share.take(good)))
-    fill_flags(rows, spots, seen.lattice, good, cut, shot.geometry.shape, limits, BITS, explained, recentred, out)
+    fill_flags(rows, spots, seen.lattice, good, cut, shot.geometry.shape, limits, BITS, known(explained),
+               known(recentred), out)
     return out, expected
 
 

@@ -31,7 +31,7 @@ MAX_PEAKS = 4096
 class RobustFinder:
     """Peaks from photon statistics; needs no tuning."""
 
-    wants_highs = True
+    wants_glance = True
 
     false_peaks_per_image: float = option(0.05, "expected number of peaks that chance makes in one image",
                                           low=1e-12, high=1e6)
@@ -48,7 +48,7 @@ class RobustFinder:
 
     def __call__(self, image, shot, prepared):
         """PEAK table of the image, strongest first."""
-        background = prepared.boxes.background(image.photons)
+        background = prepared.boxes.background(image)
         summits = prepared.summits(image, background)
         if len(summits):
             summits = self._choose(image.photons, summits, background, shot, prepared)
