@@ -1,7 +1,7 @@
 """Shapes of spots on pixels, what they shine, and the background between them: each kernel beside its naive twin."""
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from mpixfel.kernels import footprint
 from mpixfel.kernels.levels import levels, plane
@@ -36,6 +36,18 @@ def test_a_profile_is_the_mean_of_the_density_over_each_pixel(shape, tail, preci
         place = 7 + rng.random(2)
         fill_profile(*place, np.array([shape]), np.array([tail]), 0, 1e12, 16, 15, scratch)
         assert np.allclose(scratch.pixels[:240].reshape(15, 16), naive_profile(place, shape, tail, 16, 15), atol=precision)
+
+
+@pytest.mark.parametrize("sigma, precision", [(0.02, 1.0), (0.05, 0.2), (0.08, 0.005), (0.11, 0.005), (0.2, 0.005)])
+def test_a_spot_sharper_than_a_pixel_neither_gains_nor_loses_light(sigma, precision):
+    scratch, rng = work(), np.random.default_rng(3)
+    shape, tail = np.array([[sigma ** 2, 0.0, 1.4 * sigma ** 2]]), np.array([[1e-9, 0.0, 0.0, 0.5, 0.0, 0.5]])
+    for x, y in 7 + rng.random((20, 2)):
+        fill_profile(x, y, shape, tail, 0, 1e12, 16, 15, scratch)
+        found = scratch.pixels[:240].reshape(15, 16)
+        exact = np.outer(np.diff(norm.cdf(np.arange(16), y, np.sqrt(1.4) * sigma)), np.diff(norm.cdf(np.arange(17), x, sigma)))
+        assert found.sum() == pytest.approx(1.0, abs=0.002)
+        assert np.allclose(found, exact, atol=precision)
 
 
 def test_a_spot_holds_all_its_light_within_its_radius():

@@ -8,8 +8,9 @@ LARGEST = 48            # edge of the largest box, pixels: a multiple of CHUNK
 CHUNK = 16              # boxes are so many pixels wide, or twice that, ...: what the compiler takes side by side
 GROUP = 32              # pixels that loops take side by side, at most
 SPACE = LARGEST * LARGEST
-SHARP = 0.09            # variance, pixels^2, below which a pixel takes 3 x 3 points
-SMOOTH = 0.4            # and from which its centre will do
+SMOOTH = 0.4            # variance, pixels^2, from which a pixel's centre will do
+FINENESS = 0.6          # of a sharper spot, points are so many standard deviations apart at most,
+FINEST = 8              # but there are no more than so many along a pixel's edge: sharper spots are blurred to fit
 REACH = 5.5             # standard deviations beyond which a core is nothing
 SHARP_REACH = 2.0       # pixels beyond which even the sharpest tail is smooth enough for one point a pixel
 ALL_TAIL = 0.9995       # share of the tail from which there is no core
@@ -53,14 +54,15 @@ def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     done with them.)
 
     Its content within the radius sqrt(far2), where a spot ends by definition, is 1. The tail is taken at the pixels'
-    centres; where the core lies, and where the tail is sharp, a pixel is 2 x 2 points, of very sharp spots 3 x 3. What
-    variance points lack against the pixel's own is added to the spot's. So a pixel is right to 0.1 % of the spot down to
-    a sigma of 0.3 pixels, to 0.4 % down to 0.2.
+    centres; where the core lies, and where the tail is sharp, a pixel is 2 x 2 points, of very sharp spots up to 8 x 8. What
+    variance points lack against the pixel's own is added to the spot's. So a pixel is right to 0.4 % of the spot down to
+    a sigma of 0.075 pixels, and sharper ones are drawn with that: nobody knows so well where they stand.
     """
     shape, tail = (shapes[i, 0], shapes[i, 1], shapes[i, 2]), six(tails, i)
     wide = TAIL_SHARPNESS * narrowest(tail[3], tail[4], tail[5])
     sharp = wide if tail[0] > ALL_TAIL else min(wide, narrowest(shape[0], shape[1], shape[2]))
-    points = 3 if sharp < SHARP else (2 if sharp < SMOOTH else 1)
+    points = 1 if sharp >= SMOOTH else max(min(int(np.ceil(FINENESS / np.sqrt(sharp))), FINEST), 2)
+    blur = max((FINENESS / FINEST) ** 2 - sharp, 0.0)
     reach = SHARP_REACH if points > 1 else 0.0
     if tail[0] <= ALL_TAIL:
         reach = max(reach, REACH * np.sqrt(shape[2] + 0.1))
@@ -74,7 +76,7 @@ def fill_profile(dx, dy, shapes, tails, i, far2, nx, ny, work):
     tail_points(work.pixels, np.uint64(0), np.uint64(whole_groups(begin)), work.x, work.y, np.uint64(nx // CHUNK - 1), x,
                 y, form)
     if first < last:
-        core_rows(dx, dy, shape, tail, far2, points, begin, end - begin, work, nx // CHUNK - 1)
+        core_rows(dx, dy, shape, tail, far2, points, blur, begin, end - begin, work, nx // CHUNK - 1)
     if end < nx * ny:
         tail_points(work.pixels, np.uint64(end), np.uint64(whole_groups(nx * ny - end)), work.x, work.y,
                     np.uint64(nx // CHUNK - 1), x, y, form)
@@ -110,10 +112,10 @@ def tail_points(pixels, begin, n, columns, lines, width, offset_x, offset_y, for
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")
-def core_rows(dx, dy, shape, tail, far2, m, begin, n, work, width):
-    """Fill n pixels from `begin` on with core and tail, each the mean of m x m points."""
+def core_rows(dx, dy, shape, tail, far2, m, blur, begin, n, work, width):
+    """Fill n pixels from `begin` on with core and tail, each the mean of m x m points; `blur` adds to their variances."""
     step = 1.0 / m
-    lack = step * step / 12.0
+    lack = step * step / 12.0 + blur
     whole, u, v, w, rest = tail_form(tail, far2, lack)
     sxx, sxy, syy = shape[0] + lack, shape[1], shape[2] + lack
     determinant = sxx * syy - sxy * sxy
