@@ -58,6 +58,14 @@ def test_intensities_are_those_that_fell_there(shots):
     assert abs(np.median(z)) < 0.2 and 0.85 < (np.percentile(z, 84) - np.percentile(z, 16)) / 2 < 1.2
 
 
+def test_spots_far_off_the_sphere_are_wide_but_lack_no_pixels(shots):
+    """Much of their light lies beyond the foreground; that is no bad pixel."""
+    for shot in shots:
+        table = integrated(shot, 0.02, min_partiality=1e-4, completeness=0.9999)[1]
+        inner = table[(np.abs(table["fs"] - 96) < 84) & (np.abs(table["ss"] - 191) < 179)]
+        assert inner["partiality"].min() < 0.01 and not np.any(inner["flags"] & Flag.masked)
+
+
 def test_the_reflections_that_are_there_are_integrated(shots):
     for shot in shots:
         table = integrated(shot, 0.02)[1]

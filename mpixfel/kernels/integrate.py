@@ -31,7 +31,7 @@ class Spots(NamedTuple):
     background: np.ndarray          # (n,) photons / pixel
     background_sigma: np.ndarray    # (n,)
     peak: np.ndarray                # (n,) largest pixel above background, photons
-    share: np.ndarray               # (n,) share of the spot on good pixels
+    share: np.ndarray               # (n,) of the light that falls on the spot's foreground, the share on good pixels
     claimed: np.ndarray             # (n,) share on pixels that other spots claim too
     offset: np.ndarray              # (n, 2) from the prediction along fs, ss, pixels
     information: np.ndarray         # (n, 3) fs fs, fs ss, ss ss, 1/pixel^2
@@ -76,7 +76,7 @@ def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels,
         size = width * height
         fill_profile(x - left, y - top, rows.shape, rows.tail, i, fore.far2, width, height, work)
         copy_box(image, p, left, top, width, height, bounds[p, 1], bounds[p, 0], work.pixels)
-        total, share, noise, m = take(
+        total, share, whole, noise, m = take(
             work.pixels, whole_groups(size), work.x, work.y, width // CHUNK - 1, np.float32(left + 0.5 - x),
             np.float32(top + 0.5 - y), np.float32(level), np.float32(slope_x), np.float32(slope_y),
             np.float32(readout_variance), np.float32(fore.a), np.float32(2.0 * fore.b), np.float32(fore.c),
@@ -94,7 +94,7 @@ def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels,
         out.total[i] = total / share
         out.total_sigma[i] = np.sqrt(max(total, 0.0) + noise + m * m * error2) / share
         out.background[i], out.background_sigma[i] = level, np.sqrt(error2)
-        out.peak[i], out.share[i], out.claimed[i] = greatest(work.pixels, size), share, claimed
+        out.peak[i], out.share[i], out.claimed[i] = greatest(work.pixels, size), share / whole, claimed
         forget_place(out, i)
         if intensity > bright * sigma:
             place_and_width(intensity, rows.shape, rows.tail, rows.frame, size, work, width // CHUNK - 1, left - x,
@@ -129,19 +129,21 @@ def copy_box(image, p, left, top, width, height, size_x, size_y, pixels):
 def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slope_y, readout_variance, a, b, c, near2,
          far2):
     """Write profile, photons above background and variance of a box's pixels; those that do not count become nothing, so
-    that what follows needs no branches. Returns sums: photons above background, profile, variance, 1.
+    that what follows needs no branches. Returns sums: photons above background, profile, that with bad pixels, variance, 1.
 
     A pixel counts that is not NaN and lies in the ellipse a x^2 + b x y + c y^2 <= 1 or within near2, but not beyond far2.
     """
     zero, one, least = np.float32(0.0), np.float32(1.0), np.float32(0.01)
-    total, share, noise, count = zero, zero, zero, zero
+    total, share, whole, noise, count = zero, zero, zero, zero, zero
     row = np.uint64(row)
     for k in range(np.uint64(n)):
         x, y, v, shape = columns[row, k] + offset_x, lines[row, k] + offset_y, pixels[SPACE_3 + k], pixels[k]
         r2 = x * x + y * y
-        good = (v == v) & (r2 <= far2) & ((r2 <= near2) | (x * (a * x + b * y) + c * y * y <= one))
+        inside = (r2 <= far2) & ((r2 <= near2) | (x * (a * x + b * y) + c * y * y <= one))
+        good = inside & (v == v)
         background = level + slope_x * x + slope_y * y
         rest = v - background if good else zero
+        whole += shape if inside else zero
         shape = shape if good else zero
         variance = max(background + readout_variance, least)
         pixels[k] = shape
@@ -151,7 +153,7 @@ def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slo
         share += shape
         noise += variance if good else zero
         count += one if good else zero
-    return total, share, noise, count
+    return total, share, whole, noise, count
 
 
 @njit(cache=True, _nrt=False, error_model="numpy")

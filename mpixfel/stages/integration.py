@@ -68,7 +68,7 @@ class ProfileIntegrator:
     foreground: float = option(3.5, "extent of a spot, in standard deviations of its shape", low=1.5, high=8)
     max_radius_pixels: float = option(7.0, "light farther from a spot's centre is not counted as the spot's, unless the "
                                       "spot is drawn out farther", "pixels", low=2, high=18)
-    min_share: float = option(0.6, "reflections with less of their spot on good pixels are dropped", low=0.05, high=1)
+    min_share: float = option(0.6, "reflections with less of their foreground's light on good pixels are dropped", low=0.05, high=1)
     min_integrated: int = option(5, "fewest reflections that a lattice must give", low=1)
 
     def __post_init__(self):

@@ -5,13 +5,12 @@ from scipy.spatial import cKDTree
 from mpixfel.kernels.known import fill_keys, known
 from mpixfel.kernels.table import choose, fill_flags, fill_rows
 from mpixfel.model.tables import REFLECTION, Flag
-from mpixfel.stages.quantiles import middle
 
 NEAR_SATURATION_PIXELS = 2.5
 SATURATED_SHARE = 0.05    # of a saturated spot must lie on other pixels: even its outskirts say that it is strong
 MUCH = 0.05       # share of a spot that others claim from which it is flagged
 EDGE_SIGMAS = 3.0  # widths of a spot from the edge of its panel within which it is flagged
-WHOLE = 0.93      # share of a usual spot's foreground below which pixels are missing
+WHOLE = 0.95      # share of a spot's light on good pixels below which pixels are missing
 BITS = (Flag.profile_fitted, Flag.saturated, Flag.overlap, Flag.edge, Flag.masked, Flag.indexed_peak, Flag.recentred)
 
 
@@ -30,7 +29,7 @@ def reflection_table(seen, image, shot, peaks, beam, tally, min_share, recentred
     fill_rows(rows, spots, seen.lattice, good, tally.error, tally.factor, shot.geometry, polarised(beam), out)
     own = peaks["lattice"] >= 0
     explained = keys(peaks["lattice"][own], peaks["hkl"][own])
-    limits = (MUCH, EDGE_SIGMAS, WHOLE * middle(spots.share.take(good)))
+    limits = (MUCH, EDGE_SIGMAS, WHOLE)
     fill_flags(rows, spots, seen.lattice, good, cut, shot.geometry.shape, limits, BITS, known(explained),
                known(recentred), out)
     return out, expected
