@@ -14,7 +14,7 @@ from mpixfel.model.event import Reason, Skip
 from mpixfel.model.experiment import Beam, Context, Detector, Learnt, Panel, Shot
 from mpixfel.model.tables import PEAK
 from mpixfel.simulate.spots import simulate_spots
-from mpixfel.stages import acceptance
+from mpixfel.stages import acceptance, lattices, search
 from mpixfel.stages.indexing import Spots, StagedIndexer, index_spots, spots_from_peaks
 from mpixfel.units import photon_energy_ev
 
@@ -194,6 +194,19 @@ def test_a_foreign_cell_is_not_reported():
         assert isinstance(index(spots, (MONOCLINIC,)), Skip)
         spots = simulate_spots(MONOCLINIC, 100, seed, foreign_fraction=0.1)
         assert isinstance(index(spots, (LYSOZYME,)), Skip)
+
+
+@pytest.mark.parametrize("cell", [MONOCLINIC, TRICLINIC, CENTRED[0]], ids=lambda c: c.lattice_type + c.centring)
+def test_where_the_search_went_wrong_the_pattern_s_own_cell_shows_the_way(cell, monkeypatch):
+    """A search that knows the cell may end at odds that other lattices reach, too; one that does not know it may not."""
+    def astray(job, i, table, bound, first, worth):
+        member = (np.arange(job.n) < 8).astype(float)
+        return search.Fit(bound + 1.0, np.eye(3), np.zeros(8), member, np.zeros((job.n, 3), int))
+
+    monkeypatch.setattr(lattices, "_search", astray)
+    spots = simulate_spots(cell, 150, 12, space_group=GROUPS[cell.centring], foreign_fraction=0.1)
+    assert right(index(spots, (LYSOZYME, cell), max_lattices=1), spots.axes)
+    assert index(spots, (LYSOZYME,), max_lattices=1).reason is Reason.cell_mismatch
 
 
 def test_the_order_of_spots_does_not_matter():

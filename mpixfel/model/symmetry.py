@@ -59,14 +59,20 @@ def lattice_rotations(axes, tolerance=0.02):
     an axis and (in radians) of an angle that still counts as equal: a larger one also gives the pseudo-symmetric
     turns.
     """
-    lengths = np.linalg.norm(axes, axis=1)
-    metric = (axes @ axes.T) / np.outer(lengths, lengths)
-    moved = np.einsum("nij,jk,nlk->nil", _SMALL, axes @ axes.T, _SMALL) / np.outer(lengths, lengths)
-    off = np.abs(moved - metric)
+    found = changes_onto(axes, axes, tolerance)
+    return found[np.argsort(np.any(found != np.eye(3, dtype=int), axis=(1, 2)), kind="stable")]
+
+
+def changes_onto(axes, other, tolerance=0.02):
+    """(n, 3, 3) integer matrices M, det 1, with M axes = the rows `other` turned, the nearest first; both are reduced.
+
+    `tolerance` as for `lattice_rotations`.
+    """
+    lengths = np.linalg.norm(other, axis=1)
+    moved = np.einsum("nij,jk,nlk->nil", _SMALL, axes @ axes.T, _SMALL)
+    off = np.abs(moved - other @ other.T) / np.outer(lengths, lengths)
     fits = np.all(off <= 2 * tolerance, axis=(1, 2))
-    found = _SMALL[fits]
-    order = np.argsort(off[fits].max(axis=(1, 2)) + 10 * np.any(found != np.eye(3, dtype=int), axis=(1, 2)), kind="stable")
-    return found[order]
+    return _SMALL[fits][np.argsort(off[fits].max(axis=(1, 2)), kind="stable")]
 
 
 def rotation_matrices(axes, operations):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.kernels.match import Q2, VARIANCE, subset
-from mpixfel.model.symmetry import same_lattice
+from mpixfel.model.symmetry import changes_onto, rotation_onto, same_lattice
 from mpixfel.stages import search
 from mpixfel.stages.acceptance import best_possible
 from mpixfel.stages.forms import lattice_axes
@@ -14,6 +14,7 @@ from mpixfel.stages.periods import candidate_cell, centred, far_better
 from mpixfel.stages.quantiles import middle
 
 SAME_DEGREES = 1.0
+SAME_AXES = 0.02        # relative difference of axes, and of angles in radians, up to which a pattern's own cell is a given one
 FURTHER = 0.1           # of the rate of false lattices is allowed to lattices after the first: they must not add to it much
 WORTH_ASKING = 15       # spots from which a pattern may have a cell of its own
 NEARLY = 0.8            # of the bound: what a quick search for one more lattice must reach to be worth a thorough one
@@ -55,7 +56,9 @@ def find(job, most, fewest):
     while len(found) < most and len(left) >= fewest:
         worth = not found or len(left) >= max(WORTH_EFFORT, (FOREIGN if len(found) > 1 else FEW_EXPLAINED) * job.n)
         best, numbers = best_lattice(job, left, fewest, found[0] if found else None, worth)
-        if best is None or not found and better_cell(job, best, numbers):
+        if best is not None and not found:
+            best = held_against_own_cell(job, best, fewest, numbers)
+        if best is None:
             break
         mine = best.fit.member > 0.5
         found.append(_onto_all(job, best))
@@ -67,8 +70,8 @@ def best_lattice(job, left, fewest, first, worth):
     """(Found | None, numbers): the best lattice of the spots `left`, if chance does not reach it; first: `Found` of the
     event, or None; worth: of a thorough search even if a quick one does not come near."""
     table, best, numbers = subset(job.table, left), None, None
-    q80, sigma = middle(table[Q2, :len(left)], 0.8), middle(table[VARIANCE + 2, :len(left)], 0.5)
-    fineness, rate = 0.5 * np.log(q80 / sigma), job.rate / len(job.forms) * (1.0 if first is None else FURTHER)
+    fineness, rate = fineness_and_rate(job, table, len(left))
+    rate *= 1.0 if first is None else FURTHER
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
         bound = null.bound(len(left), fineness, rate)
         fit = _search(job, i, table, bound, first, worth)
@@ -103,16 +106,46 @@ def _search(job, i, table, bound, first, worth):
     return max((f for f in (fit, again) if f), key=lambda f: f.log_odds, default=None)
 
 
-def better_cell(job, best, numbers):
-    """Whether a pattern whose odds another lattice might reach prefers a cell of its own; `numbers` says which."""
-    if best.fit.log_odds > numbers["bound_of_others"] or job.n < WORTH_ASKING:
-        return False
+def held_against_own_cell(job, best, fewest, numbers):
+    """The `best` lattice of all spots, or a better one, or None.
+
+    Where another lattice might reach the best one's odds, the pattern is asked for a cell of its own. If that is one of
+    those given, it shows where the lattice stands; if it is another one, and far better, there is none, and `numbers`
+    says which the pattern prefers.
+    """
+    odds = best.fit.log_odds
+    if odds > numbers["bound_of_others"] or job.n < WORTH_ASKING:
+        return best
     free = candidate_cell(job.table, job.wavelength, 1 / np.sqrt(job.known[0].precision[0, 0]), job.work)
-    if free is None or not far_better(free.log_odds, best.fit.log_odds):
-        return False
+    if free is None or not far_better(free.log_odds, odds):
+        return best
+    given = given_cell(job, free.axes, fewest)
+    if given is not None and given.fit.log_odds > odds:
+        numbers["log_odds"], numbers["n_matched"] = given.fit.log_odds, int(np.sum(given.fit.member > 0.5))
+        return given
     numbers.update({f"preferred_{k}": float(x) for k, x in zip("abc", np.linalg.norm(free.axes, axis=1).round(2))})
     numbers["preferred_log_odds"] = free.log_odds
-    return True
+    return None
+
+
+def given_cell(job, axes, fewest):
+    """The best `Found` of the given cells that reduced axes (3, 3), angstrom, found without them, are one of; or None."""
+    best, (fineness, rate) = None, fineness_and_rate(job, job.table, job.n)
+    for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
+        changes = changes_onto(axes, form.axes, SAME_AXES)
+        if len(changes):
+            turns = np.array([rotation_onto(change @ axes, form.axes) for change in changes])
+            fit = search.settled(turns, job.table, job.n, form, known, job.work)
+            if fit.log_odds > null.bound(job.n, fineness, rate) and np.sum(fit.member > 0.5) >= fewest:
+                best = max(filter(None, (best, Found(i, fit, null.log10_odds(fit.log_odds, job.n, fineness)))),
+                           key=lambda found: found.fit.log_odds)
+    return best
+
+
+def fineness_and_rate(job, table, n):
+    """What chance depends on, see `acceptance.Null`, for a table of n spots; the rate of false lattices of each form."""
+    q80, sigma = middle(table[Q2, :n], 0.8), middle(table[VARIANCE + 2, :n], 0.5)
+    return 0.5 * np.log(q80 / sigma), job.rate / len(job.forms)
 
 
 def convincing(fit, table, form, known, bound):
