@@ -139,11 +139,11 @@ def take(pixels, n, columns, lines, row, offset_x, offset_y, level, slope_x, slo
     for k in range(np.uint64(n)):
         x, y, v, shape = columns[row, k] + offset_x, lines[row, k] + offset_y, pixels[SPACE_3 + k], pixels[k]
         r2 = x * x + y * y
-        inside = (r2 <= far2) & ((r2 <= near2) | (x * (a * x + b * y) + c * y * y <= one))
-        good = inside & (v == v)
+        shape = shape if (r2 <= far2) & ((r2 <= near2) | (x * (a * x + b * y) + c * y * y <= one)) else zero
+        whole += shape
+        good = (v == v) & (shape > zero)
         background = level + slope_x * x + slope_y * y
         rest = v - background if good else zero
-        whole += shape if inside else zero
         shape = shape if good else zero
         variance = max(background + readout_variance, least)
         pixels[k] = shape
