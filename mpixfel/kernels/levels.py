@@ -18,7 +18,6 @@ CLIP_SIGMA = 3.8    # counts so far above the mean are no background: a Poisson 
 CLIP_EXTRA = 2.0
 NEARLY = 0.75
 BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.int32)   # that stand for the pixels of a block's row
-ALL = (1 << BLOCK) - 1
 UNBOUND = np.float32(3e38)
 
 
@@ -111,8 +110,8 @@ def block_sums(image, p, claimed, first_y, first_x, bound):
 @njit(cache=True, error_model="numpy", inline="always")
 def four_bits(claimed, p, y, x):
     """The claims on the `BLOCK` pixels from x on of four rows, see `footprint.row_bits`."""
-    return (np.int32(row_bits(claimed, p, y, x) & ALL), np.int32(row_bits(claimed, p, y + 1, x) & ALL),
-            np.int32(row_bits(claimed, p, y + 2, x) & ALL), np.int32(row_bits(claimed, p, y + 3, x) & ALL))
+    return (np.int32(row_bits(claimed, p, y, x)), np.int32(row_bits(claimed, p, y + 1, x)),
+            np.int32(row_bits(claimed, p, y + 2, x)), np.int32(row_bits(claimed, p, y + 3, x)))
 
 
 @njit(cache=True, fastmath=FASTMATH, error_model="numpy", inline="always")
