@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mpixfel.kernels import footprint
-from mpixfel.kernels.integrate import measure, spots
+from mpixfel.kernels.integrate import MADE_UP, measure, spots
 from mpixfel.kernels.levels import levels
 from mpixfel.kernels.predict import Predictions, room
 from mpixfel.kernels.profiles import work
@@ -138,6 +138,10 @@ def test_missing_pixels_are_made_up_for_and_told():
     assert np.all(part.share < whole.share)
     assert np.median(part.intensity) == pytest.approx(np.median(whole.intensity), rel=0.03)
     assert np.all(part.sigma > whole.sigma)
+    # However strong a spot, what the profile makes up for is known no better than the profile.
+    bright = measured(image * 1e4, rows), measured(holed * 1e4, rows)
+    assert np.all(bright[1].sigma > 0.95 * MADE_UP * (1.0 - bright[1].share) * bright[1].intensity)
+    assert np.all(bright[0].sigma < 0.01 * bright[0].intensity)
 
 
 def test_light_of_a_neighbour_is_taken_off():

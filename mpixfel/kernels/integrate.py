@@ -11,6 +11,7 @@ from mpixfel.kernels.profiles import CHUNK, SPACE, box_of, fill_profile, foregro
 
 ROUNDS = 4          # of the profile fit, at most: its weights follow the intensity
 SETTLED = 0.03      # standard errors of the intensity by which it moves no more
+MADE_UP = 0.08      # error, relative, of what the profile makes up for bad and saturated pixels
 NOTHING = np.float32(1e30)   # variance of a pixel that does not count
 # Without signs: nothing is counted from an array's end, and the compiler need not look.
 ONE, TWO, THREE, FOUR, EIGHT = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(8)
@@ -89,10 +90,11 @@ def measure(image, light, rows, which, wide, prior, lit, bounds, claims, levels,
             void(out, i)
             continue
         intensity, weights, leak = best_fit(work.pixels, size, prior[i])
-        sigma = np.sqrt(1.0 / weights + leak * leak * error2)
+        made_up2 = (MADE_UP * (1.0 - share / whole)) ** 2
+        sigma = np.sqrt(1.0 / weights + leak * leak * error2 + made_up2 * max(intensity, 0.0) ** 2)
         out.intensity[i], out.sigma[i] = intensity, sigma
         out.total[i] = total / share
-        out.total_sigma[i] = np.sqrt(max(total, 0.0) + noise + m * m * error2) / share
+        out.total_sigma[i] = np.sqrt(max(total, 0.0) + noise + m * m * error2 + made_up2 * max(total, 0.0) ** 2) / share
         out.background[i], out.background_sigma[i] = level, np.sqrt(error2)
         out.peak[i], out.share[i], out.claimed[i] = greatest(work.pixels, size), share / whole, claimed
         forget_place(out, i)
