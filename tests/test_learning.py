@@ -6,12 +6,12 @@ import pytest
 from scipy.special import gamma
 from still import CELL, context, event, rotation
 
-from mpixfel.kernels.spots import ellipses
+from mpixfel.kernels.spots import ellipses, excited_all
 from mpixfel.model.tables import EVENT, LATTICE, PEAK, REFLECTION, Flag
 from mpixfel.stages.learning import Tables, common, freed, learn
 from mpixfel.stages.relief import expected_photons, known_relief, known_shape, known_tally
 from mpixfel.stages.restraints import restraints
-from mpixfel.stages.spread import spread_of
+from mpixfel.stages.spread import known_tail, spread_of
 
 
 def test_mean_and_spread_of_shots_come_back_with_their_errors():
@@ -126,24 +126,26 @@ def test_what_the_first_lattices_do_not_tell_stays_as_it_was():
     assert learnt.extra["width_sigma"] == pytest.approx([1.0] * 3)
 
 
-def reflections_of(rows, rng, factor):
-    """Reflections near the sphere of lattices turned at random, with Wilson's distribution about means that depart from
-    the plain expectation by factor(resolution)."""
-    spread = spread_of(rows[0]["domain_size"], rows[0]["half_mosaicity"], rows[0]["bandwidth"])
+def reflections_of(rows, rng, factor, widths=3.0, tail=1.0):
+    """Reflections within some widths of the sphere of lattices turned at random, with Wilson's distribution about means
+    that depart from the plain expectation by factor(resolution), and by the weight of the tails."""
+    crystal = rows[0]["domain_size"], rows[0]["half_mosaicity"], rows[0]["bandwidth"]
+    spread, true_spread = spread_of(*crystal), spread_of(*crystal, tail=tail)
     k0 = event().photon_energy_ev / 12398.419843320026
     grid = np.stack(np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    parts = []
+    parts, weights = [], []
     for i, row in enumerate(rows):
         row["reciprocal_axes"] = CELL.reciprocal_axes() @ rotation(rng).T
         q = grid @ row["reciprocal_axes"]
         error, variance, *_ = ellipses(q, k0, spread)
-        near = (np.abs(error) < 3 * np.sqrt(variance)) & (np.linalg.norm(q, axis=1) < 0.4) & np.any(grid != 0, axis=1)
+        near = (np.abs(error) < widths * np.sqrt(variance)) & (np.linalg.norm(q, axis=1) < 0.4) & np.any(grid != 0, axis=1)
         part = np.zeros(near.sum(), REFLECTION)
         part["lattice"], part["hkl"], part["excitation_error"] = i, grid[near], error[near]
         part["resolution"] = np.linalg.norm(q[near], axis=1)
         parts.append(part)
+        weights.append(excited_all(q[near], k0, true_spread) / excited_all(q[near], k0, spread))
     out = np.concatenate(parts)
-    mean = expected_photons(tables_of(rows, out), fresh())[0] * factor(out["resolution"].astype(float))
+    mean = expected_photons(tables_of(rows, out), fresh())[0] * factor(out["resolution"].astype(float)) * np.concatenate(weights)
     true = mean * rng.exponential(size=len(mean))
     out["sigma"] = np.sqrt(1.0 + true)
     out["sigma_sum"] = 1.3 * out["sigma"]
@@ -168,6 +170,21 @@ def test_a_departure_from_the_expected_fall_off_is_learnt():
     at = np.linspace(*np.percentile(table["resolution"], [15, 85]), 6)
     found = relief(at, np.zeros(6))
     assert found / found.mean() == pytest.approx((1 + 0.6 * np.sin(at * 25)) / np.mean(1 + 0.6 * np.sin(at * 25)), rel=0.35)
+
+
+@pytest.mark.parametrize("tail, least, most", [(1.0, 1.0, 1.0), (0.6, 1.0, 1.0), (0.0, 0.0, 0.15)])
+def test_blocks_without_sharp_faces_are_told_by_the_light_that_is_not_there(tail, least, most):
+    rng = np.random.default_rng(9)
+    rows = same_crystals(25, rng)
+    table = reflections_of(rows, rng, np.ones_like, widths=7.0, tail=tail)
+    known = fresh().wiser(learn(tables_of(rows, table), fresh()))
+    assert least <= known_tail(known) <= most
+    expected, width = expected_photons(tables_of(rows, table), known)
+    far = np.abs(table["excitation_error"]) > 4 * width
+    assert expected[far].sum() <= 1.001 * most * expected_photons(tables_of(rows, table), fresh())[0][far].sum()
+    # Few reflections are no evidence.
+    few = learn(tables_of(rows[:3], table[(table["lattice"] < 3) & (rng.random(len(table)) < 0.1)]), fresh())
+    assert known_tail(fresh().wiser(few)) == 1.0
 
 
 def test_fits_that_fall_short_of_summation_are_brought_up_to_it():

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mpixfel.stages.pixel_fit import expected_of
-from mpixfel.stages.relief import learn_relief, learn_tally
+from mpixfel.stages.relief import learn_relief, learn_tail, learn_tally
 from mpixfel.stages.restraints import restraints
-from mpixfel.stages.spread import UNKNOWN, describe
+from mpixfel.stages.spread import TAIL, UNKNOWN, describe
 
 LEAST_FALL_OFF_SIGMA = 1.0   # angstrom^2: likewise
 WIDTHS = ("domain_size", "half_mosaicity", "bandwidth")
@@ -44,6 +44,8 @@ def learn(tables, context):
     size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else width
                                   for w, width in zip(widths, known_widths(context)))
     fall_off = common(*freed(rows["b_factor"], rows["b_factor_sigma"], expected.fall_off, expected.fall_off_sigma))
+    tail = {TAIL: np.array(learn_tail(tables, context))}
+    context = replace(context, learnt=replace(context.learnt, extra={**context.learnt.extra, **tail}))
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
              "width_sigma": np.array([expected_width(w, len(rows)) for w in widths]),
              **learn_relief(tables, context), **learn_tally(tables, context)}

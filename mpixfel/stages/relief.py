@@ -3,7 +3,8 @@
 Expected are exp(log scale - B / (2 d^2)) x excited density photons. Real crystals have more at some resolutions than at
 others (solvent, secondary structure), and the model of the excitation is not perfect in its far wings. Both departures
 are common to the shots of a run: two smooth factors, one of the resolution, one of the excitation error over its width,
-learnt from the first lattices and then applied to all.
+learnt from the first lattices and then applied to all. Crystals whose blocks have no sharp faces have no tails at all: that
+is learnt, too, and changes the shape of their spots.
 """
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from scipy.special import gamma
 
 from mpixfel.kernels.spots import ellipses, excited_all
 from mpixfel.model.tables import Flag
-from mpixfel.stages.spread import spread_of
+from mpixfel.stages.spread import known_tail, spread_of
 from mpixfel.units import wavelength_angstrom
 
 N_RESOLUTION = 12
@@ -21,6 +22,8 @@ ERROR_EDGES = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 
 FEWEST = 30            # reflections that a factor rests on
 BRIGHTEST = 7.0        # intensities count as at most this many times their mean
 LOWEST = 0.02
+TAIL_ERRORS = (4.0, 6.0)    # excitation errors over their widths at which there is little but tails
+NO_BALLS = 0.4              # of the light of balls there, with three errors: less, and the blocks are none
 TYPICAL_SCATTER, SCATTER_LIMITS = 1.5, (1.0, 4.0)
 TALLY_EDGES = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 15.0])
 
@@ -85,7 +88,8 @@ def expected_photons(tables, context):
     for i, row in enumerate(lattices):
         own = np.flatnonzero(reflections["lattice"] == i)
         k0 = 1.0 / wavelength_angstrom(tables.events["photon_energy"][row["event"]])
-        spread = spread_of(row["domain_size"], row["half_mosaicity"], row["bandwidth"], context.beam.divergence_rad)
+        spread = spread_of(row["domain_size"], row["half_mosaicity"], row["bandwidth"], context.beam.divergence_rad,
+                           known_tail(context))
         q = reflections["hkl"][own].astype(float) @ row["reciprocal_axes"]
         scale = row["overall_scale"] / density_at_origin(spread)
         mean[own] = scale * np.exp(-0.5 * row["b_factor"] * np.sum(q * q, axis=1)) * excited_all(q, k0, spread)
@@ -116,6 +120,32 @@ def learn_relief(tables, context):
     mean = mean * found(resolution, error)
     return {**{f"relief_{name}": table for name, table in found._asdict().items()},
             "scatter": np.array(_scatter(rows["intensity"][use].astype(float), sigma, mean))}
+
+
+def learn_tail(tables, context):
+    """Weight of the tails over that of balls: 1, unless what is seen where there is nothing else speaks against balls.
+
+    Real tails of balls go up and down and are smoothed by mosaicity: half or twice as much as the model has is no surprise.
+    """
+    rows, known = tables.reflections, known_tail(context)
+    mean, width = expected_photons(tables, context)
+    error, use = np.abs(rows["excitation_error"]) / width, _clean(rows) & (mean > 0) & np.isfinite(rows["intensity"])
+    near, far = use & (error < 1.5), use & (error >= TAIL_ERRORS[0]) & (error < TAIL_ERRORS[1])
+    if min(near.sum(), far.sum()) < FEWEST:
+        return known
+    scale, _ = _ratio(rows[near], mean[near])
+    ratio, sigma = _ratio(rows[far], mean[far])
+    most = known * max(ratio + 3.0 * sigma, 0.1 * scale) / scale
+    return most if most < NO_BALLS else 1.0
+
+
+def _ratio(rows, mean):
+    """(measured over expected intensity of all rows, weighted by 1 / (mean^2 + sigma^2), its error)."""
+    sigma = rows["sigma"].astype(float)
+    weight = mean / (mean ** 2 + sigma ** 2)
+    whole = np.sum(weight * mean)
+    seen = np.minimum(rows["intensity"], BRIGHTEST * mean + 3.0 * sigma)
+    return np.sum(weight * seen) / whole, np.sqrt(np.sum(weight ** 2 * (mean ** 2 + sigma ** 2))) / whole
 
 
 def _scatter(intensity, sigma, mean):

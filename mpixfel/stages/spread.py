@@ -18,10 +18,13 @@ TYPICAL_HALF_MOSAICITY_DEG = 0.1
 TYPICAL_BANDWIDTH = 1e-3
 UNKNOWN = 1.0            # standard deviation of the logarithm of a width that the run has not learnt
 BROAD = 0.01             # bandwidth from which a spectrum is flat
+TAIL = "tail"            # name in Learnt.extra of the weight of tails over that of balls
 
 
-def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0):
+def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergence_rad=0.0, tail=1.0):
     """`Spread` of a domain size, half mosaicity, bandwidth and divergence (full widths at half maximum).
+
+    tail : weight of the tails over that of balls
 
     A bandwidth above `BROAD` is what mirrors or multilayers let through: a top hat; below it is taken as Gaussian.
     """
@@ -29,7 +32,7 @@ def spread_of(domain_size_angstrom, half_mosaicity_deg, bandwidth_fwhm, divergen
     return Spread(DOMAIN_VARIANCE / domain_size_angstrom ** 2,
                   MOSAIC_VARIANCE * np.radians(half_mosaicity_deg) ** 2,
                   flat ** 2 / 3.0 if flat else (bandwidth_fwhm / FWHM) ** 2, flat, (divergence_rad / FWHM) ** 2,
-                  TAIL_WEIGHT * TAIL_RADIUS / domain_size_angstrom, TAIL_RADIUS / domain_size_angstrom)
+                  tail * TAIL_WEIGHT * TAIL_RADIUS / domain_size_angstrom, TAIL_RADIUS / domain_size_angstrom)
 
 
 def known_spread(context):
@@ -39,7 +42,12 @@ def known_spread(context):
     return spread_of(known(learnt.domain_size_angstrom, TYPICAL_DOMAIN_ANGSTROM),
                      known(learnt.half_mosaicity_deg, TYPICAL_HALF_MOSAICITY_DEG),
                      known(learnt.bandwidth_fwhm, known(context.beam.bandwidth_fwhm, TYPICAL_BANDWIDTH)),
-                     context.beam.divergence_rad)
+                     context.beam.divergence_rad, known_tail(context))
+
+
+def known_tail(context):
+    """Weight of the tails over that of balls, as far as the run has learnt it."""
+    return float(context.learnt.extra.get(TAIL, 1.0))
 
 
 def width_prior(context):
