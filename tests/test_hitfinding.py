@@ -144,6 +144,24 @@ def test_rings_that_hold_far_more_peaks_than_others_are_crowded():
     assert not crowded(crystal).any()
 
 
+def test_a_few_grains_on_few_rings_are_no_crystal():
+    rng = np.random.default_rng(2)
+    grains = lambda n: rng.choice([210.0, 290.0, 331.0], n) + rng.normal(0, 0.4, n)
+    left = [np.sum(~crowded(grains(n))) for n in (6, 7, 9, 12, 20)]
+    assert sum(left) <= 3
+    # Of a crystal, with one pair of equivalent reflections, nothing is taken; nor of one among grains.
+    spared = []
+    for n in (4, 6, 9, 14, 20, 30):
+        for _ in range(50):
+            crystal = 500 * np.sqrt(rng.random(n))
+            crystal[1] = crystal[0]
+            spared.append(not crowded(crystal).any())
+    assert np.mean(spared) > 0.97
+    among = np.concatenate([np.linspace(101, 460, 8), 290 + rng.normal(0, 0.4, 12)])
+    bad = crowded(among)
+    assert bad[8:].all() and bad[:8].sum() <= 1
+
+
 def test_a_glance_in_calibration_changes_no_peak():
     words, context = kernel_cases.small_image(np.random.default_rng(5))
     finder, calibration, event = RobustFinder(), Calibration(), event_of(words)

@@ -5,6 +5,9 @@ from mpixfel.kernels import background as kernel
 from mpixfel.kernels.geometry import radii
 
 WIDTH = 2.0          # width of a ring, pixels
+FEW = 30             # peaks up to which single ones on common rings count
+COMMON, AROUND = 2.5, 40.0   # distances of radii, pixels: of the same ring; of the surroundings
+EQUIVALENT = 0.15    # share of a crystal's reflections that have an equivalent on the same still
 
 
 def moved(old, new):
@@ -60,7 +63,7 @@ def crowded(radius):
     A still of a crystal has no more than a few reflections at one radius more than at the next. Where crowded rings
     are found, what is left is looked at again with less patience: rings fray.
     """
-    bad = np.zeros(len(radius), bool)
+    bad = on_common_rings(radius) if 3 <= len(radius) <= FEW else np.zeros(len(radius), bool)
     if len(radius) <= 8 or np.bincount((radius / 4.0).astype(int)).max() <= 8:
         return bad
     for least in (8, 4, 3):
@@ -69,6 +72,20 @@ def crowded(radius):
             break
         bad[~bad] = more
     return bad
+
+
+def on_common_rings(radius):
+    """(n,) bool: of few peaks those at the radius of another, where more are than chance and symmetry make.
+
+    Grains of salt and ice are all on a few rings. Of the reflections of a crystal one in seven may have an equivalent on
+    the same still, and others stand by chance as near as the peaks around them are dense.
+    """
+    apart = np.abs(radius[:, None] - radius)
+    np.fill_diagonal(apart, np.inf)
+    shared = (apart < COMMON).any(axis=1)
+    others = np.sum((apart >= COMMON) & (apart < AROUND), axis=1)
+    expected = np.sum(1.0 - np.exp(-others * COMMON / (AROUND - COMMON))) + EQUIVALENT * len(radius)
+    return shared & (shared.sum() > max(expected + 3.0 * np.sqrt(expected), 2))
 
 
 def _crowded(radius, least, width=4.0, reach=8, factor=5.0):
