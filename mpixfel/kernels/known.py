@@ -38,7 +38,7 @@ def known(numbers):
 @njit(cache=True, error_model="numpy", inline="always")
 def first_place(number, places):
     """Where a number stands unless others were there before: then it is in the next free place."""
-    # The highest bits of the product depend on all of the number's.
+    # Each bit of the product depends on those of the number up to it: from the fortieth on, on h, k and l.
     return (np.uint64(number) * SCATTER >> np.uint64(40)) & np.uint64(places.size - 1)
 
 

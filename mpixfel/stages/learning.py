@@ -44,6 +44,7 @@ def learn(tables, context):
     size, mosaicity, bandwidth = (float(np.exp(w.mean)) if np.isfinite(w.error) else width
                                   for w, width in zip(widths, known_widths(context)))
     fall_off = common(*freed(rows["b_factor"], rows["b_factor_sigma"], expected.fall_off, expected.fall_off_sigma))
+    # What else is learnt of intensities is a departure from the model with these tails.
     tail = {TAIL: np.array(learn_tail(tables, context))}
     context = replace(context, learnt=replace(context.learnt, extra={**context.learnt.extra, **tail}))
     extra = {**context.learnt.extra, "distance_sigma": np.array(distance.error),
