@@ -134,8 +134,9 @@ def given_cell(job, axes, fewest):
     for i, (form, known, null) in enumerate(zip(job.forms, job.known, job.nulls)):
         changes = changes_onto(axes, form.axes, SAME_AXES)
         if len(changes):
-            turns = np.array([rotation_onto(change @ axes, form.axes) for change in changes])
-            fit = search.settled(turns, job.table, job.n, form, known, job.work)
+            rough = [search.judge(job.table, job.n, form, known, rotation_onto(change @ axes, form.axes), np.zeros(8), job.work)
+                     for change in changes]
+            fit = search.polished(max(rough, key=lambda one: one.log_odds), job.table, form, known, job.work)
             if fit.log_odds > null.bound(job.n, fineness, rate) and np.sum(fit.member > 0.5) >= fewest:
                 best = max(filter(None, (best, Found(i, fit, null.log10_odds(fit.log_odds, job.n, fineness)))),
                            key=lambda found: found.fit.log_odds)

@@ -269,15 +269,6 @@ def polished(found, spots, form, known, work):
     return max(found, again, key=lambda one: one.log_odds)
 
 
-def settled(rotations, spots, n, form, known, work):
-    """The best `Fit` of a lattice from rotations (k, 3, 3) that are nearly right; spots: table of n."""
-    frees, scores = np.zeros((len(rotations), 8)), np.empty(len(rotations))
-    fit.fit_many(spots, form.reciprocal, known.precision, schedule(_wide(form, known), 0.003 + known.cell, 4, 3),
-                 fit.N_PARAMETERS, rotations, frees, scores, work)
-    best = int(np.argmax(scores))
-    return judge(spots, n, form, known, rotations[best], frees[best], work)
-
-
 def _in_order(ascending, order, form, known, rotations, frees, scores, work):
     """The best `Fit`, spots as they stood before they were put in ascending order."""
     n, k = len(order), int(np.argmax(scores))
