@@ -71,8 +71,8 @@ def test_highs_and_samples_are_those_of_the_image_that_is_made(seed, gains, size
     constants = Constants(np.zeros((1, 3, *stack), "f4"), np.ones(stack, "f4"), np.ones((1, 3, *stack), "f4"), unit="photon")
     context = context_of(*panels, mask=rng.random(stack) < 0.01, constants=constants if gains == "jungfrau" else None)
     stage = Calibration(gain_switching=gains, common_mode="none")
-    boxes = Boxes(context.detector, context.mask)
-    prepared, samples = stage.prepare(context, boxes), boxes.samples()
+    boxes, others = (Boxes(context.detector, context.mask) for _ in range(2))
+    prepared, samples = stage.prepare(context, boxes), others.samples
     for _ in range(2):
         event = event_of(rng.integers(0, 100, (at + 1, 90)).astype(np.uint16))
         image = stage(event, context.shot(event), prepared)

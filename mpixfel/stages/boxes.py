@@ -33,8 +33,8 @@ class Boxes:
         good = np.ones(self.stack, bool) if mask is None else ~mask
         self.n_good = sum(int(good[i, :s, :f].sum()) for i, (s, f) in enumerate(self.shape))
         self.start = self._starts(good)
-        self.own_samples = self.samples()
-        self.values = self._of_boxes(self.own_samples.values)
+        self.samples = self._samples()
+        self.values = self.samples.values.reshape(-1, SAMPLES)
         self.stride = max(1, self.values.size // GUESSED) | 1
         self.own, self.pooled = (np.zeros((3, len(self.values)), np.float32) for _ in range(2))
 
@@ -59,8 +59,8 @@ class Boxes:
                     out[self.first[p] + j * nx + i, :take] = (p * n_ss + s0 + ss[pick]) * n_fs + f0 + fs[pick]
         return out.reshape(-1)
 
-    def samples(self):
-        """`kernels.background.Samples` of the boxes, with room of their own."""
+    def _samples(self):
+        """`kernels.background.Samples` of the boxes."""
         order = np.argsort(self.start, kind="stable")
         order = order[np.searchsorted(self.start[order], 0):]
         rows, columns = np.divmod(self.start[order], self.stack[2])
@@ -68,15 +68,11 @@ class Boxes:
         return kernel.Samples(first, columns.astype(np.int32), order.astype(np.int32),
                               np.full((len(self.start), kernel.RUN), np.nan, np.float32))
 
-    def _of_boxes(self, values):
-        """(B, SAMPLES) of what `Samples` hold."""
-        return values.reshape(-1, SAMPLES)
-
     def background(self, image):
         """`Background` of an `Image`."""
         if image.samples is None:
-            kernel.sample(image.photons, self.own_samples)
-        self.values = self._of_boxes(self.own_samples.values if image.samples is None else image.samples)
+            kernel.sample(image.photons, self.samples)
+        self.values = (self.samples.values if image.samples is None else image.samples).reshape(-1, SAMPLES)
         centre, quantum = first_guess(self.values.reshape(-1)[::self.stride])
         kernel.clipped_moments(self.values, np.float32(centre), np.float32(4), np.float32(3 * quantum), 6, self.own)
         quantum = slope_quantum(self.own)

@@ -124,7 +124,7 @@ class Prepared:
         self.photons = np.full(context.detector.stack_shape, np.nan, np.float32)
         self.saturated = np.empty(self.photons.size, np.int64)
         stack = context.detector.stack_shape
-        highs, samples = (highs_of(stack), boxes.samples()) if boxes is not None else (np.zeros((0, 0, 0), np.float32), NO_SAMPLES)
+        highs, samples = (highs_of(stack), boxes.samples) if boxes is not None else (np.zeros((0, 0, 0), np.float32), NO_SAMPLES)
         self.glance = calibrate.Glance(highs, room(stack), samples)
         self._sigma = self._sigma_scale = None
 
