@@ -110,7 +110,7 @@ def learn_relief(tables, context):
     if use.sum() < 10 * FEWEST:
         return {}
     mean, sigma = mean[use], rows["sigma"][use].astype(float)
-    seen = np.minimum(rows["intensity"][use], BRIGHTEST * mean + 3.0 * sigma)
+    seen = capped(rows["intensity"][use], mean, sigma)
     resolution, error = rows["resolution"][use].astype(float), np.abs(rows["excitation_error"][use]) / width[use]
     edges = np.quantile(resolution, np.linspace(0, 1, N_RESOLUTION + 1))
     near = error < 2.0
@@ -133,19 +133,24 @@ def learn_tail(tables, context):
     near, far = use & (error < 1.5), use & (error >= TAIL_ERRORS[0]) & (error < TAIL_ERRORS[1])
     if min(near.sum(), far.sum()) < FEWEST:
         return known
-    scale, _ = _ratio(rows[near], mean[near])
-    ratio, sigma = _ratio(rows[far], mean[far])
-    most = known * max(ratio + 3.0 * sigma, 0.1 * scale) / scale
+    sigma = rows["sigma"].astype(float)
+    seen = capped(rows["intensity"], mean, sigma)
+    scale, _ = mean_ratio(seen[near], mean[near], sigma[near])
+    share, its_error = mean_ratio(seen[far], mean[far], sigma[far])
+    most = known * max(share + 3.0 * its_error, 0.1 * scale) / scale
     return most if most < NO_BALLS else 1.0
 
 
-def _ratio(rows, mean):
-    """(measured over expected intensity of all rows, weighted by 1 / (mean^2 + sigma^2), its error)."""
-    sigma = rows["sigma"].astype(float)
+def capped(intensity, mean, sigma):
+    """(n,) intensities, none of which outweighs many others."""
+    return np.minimum(intensity, BRIGHTEST * mean + 3.0 * sigma)
+
+
+def mean_ratio(seen, mean, sigma):
+    """(measured over expected intensity, each reflection weighted by 1 / (mean^2 + sigma^2), its error)."""
     weight = mean / (mean ** 2 + sigma ** 2)
     whole = np.sum(weight * mean)
-    seen = np.minimum(rows["intensity"], BRIGHTEST * mean + 3.0 * sigma)
-    return np.sum(weight * seen) / whole, np.sqrt(np.sum(weight ** 2 * (mean ** 2 + sigma ** 2))) / whole
+    return float(np.sum(weight * seen) / whole), float(np.sqrt(np.sum(weight * mean)) / whole)
 
 
 def _scatter(intensity, sigma, mean):
@@ -191,12 +196,11 @@ def _clean(rows):
 
 
 def _factors(abscissa, edges, seen, mean, sigma):
-    """(abscissae, factors): measured over expected intensity between edges, each weighted by 1 / (mean^2 + sigma^2)."""
-    weight = 1.0 / (mean ** 2 + sigma ** 2)
+    """(abscissae, factors): `mean_ratio` of what was measured to what was expected between edges."""
     where, factors = [], []
     for low, high in zip(edges[:-1], edges[1:]):
         own = (abscissa >= low) & (abscissa <= high)
         if own.sum() >= FEWEST:
             where.append(float(np.mean(abscissa[own])))
-            factors.append(max(float(np.sum((weight * seen * mean)[own]) / np.sum((weight * mean ** 2)[own])), LOWEST))
+            factors.append(max(mean_ratio(seen[own], mean[own], sigma[own])[0], LOWEST))
     return (np.array(where), np.array(factors)) if where else (np.array([0.0, 1.0]), np.ones(2))
